@@ -1,0 +1,3 @@
+//! corten: a low-level OCI container runtime.
+pub mod error;
+pub mod spec;
