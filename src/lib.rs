@@ -1,3 +1,4 @@
 //! corten: a low-level OCI container runtime.
+pub mod container;
 pub mod error;
 pub mod spec;

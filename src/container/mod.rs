@@ -1,0 +1,4 @@
+//! The life of one container.
+pub mod options;
+
+pub use options::{CreateOptions, ExecOptions, Rootless, UserOption};
