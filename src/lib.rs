@@ -1,5 +1,7 @@
 //! corten: a low-level OCI container runtime.
 pub mod cgroup;
+pub mod clock;
 pub mod container;
 pub mod error;
+pub mod log;
 pub mod spec;

@@ -1,4 +1,6 @@
 //! The life of one container.
 pub mod options;
+pub mod state;
+pub mod store;
 
 pub use options::{CreateOptions, ExecOptions, Rootless, UserOption};
