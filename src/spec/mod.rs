@@ -2,14 +2,23 @@
 //!
 //! The vocabulary is [`oci_spec::runtime`]; where that crate rejects or loses input that the
 //! [runtime specification](https://github.com/opencontainers/runtime-spec/blob/main/config.md)
-//! allows, the part is modelled here: enumerations stay strings until [`validate`] has seen them,
+//! allows, the part is modelled here: enumerations stay strings until [`problems`] has seen them,
 //! so that every violation can be reported at once with its JSON pointer, capabilities keep unknown
 //! names (they are warned about, not refused), maps keep a stable order, and numbers keep their
-//! whole range. Unknown properties are ignored, as the specification demands.
+//! whole range. Unknown properties are ignored, as the specification demands; `null` stands for an
+//! absent property, as Go reads it; a property given twice in one object is refused, because
+//! readers of JSON disagree about which of the two counts. Written documents have the shape and the
+//! key order of the specification's Go types.
 //!
 //! This module parses and checks bytes. It never looks at the host.
 
+mod linux;
+mod process;
+mod template;
 mod validate;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,9 +27,14 @@ pub use oci_spec::runtime::{
     Hook, Hooks, LinuxBlockIo, LinuxCpu, LinuxIdMapping, LinuxMemory, LinuxNetDevice, LinuxNetwork,
     LinuxRdma, LinuxTimeOffset, Mount,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-pub use validate::{Problem, problems, process_problems};
+pub use linux::*;
+pub use process::*;
+pub use template::Template;
+pub use validate::{
+    Problem, cpu_list, id_list, node_list, problems, process_problems, resources_problems, sysctl_path,
+};
 
 use crate::error::{Error, Kind, Result};
 
@@ -28,15 +42,24 @@ use crate::error::{Error, Kind, Result};
 #[derive(Debug, Default, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
-    #[serde(rename = "ociVersion")]
+    /// The version of the specification the document complies with, a semantic version.
+    #[serde(rename = "ociVersion", deserialize_with = "nullable")]
     pub version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<Mount>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
 }
 
@@ -44,254 +67,11 @@ pub struct Spec {
 #[derive(Debug, Default, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Root {
+    /// Absolute, or relative to the bundle.
+    #[serde(deserialize_with = "nullable")]
     pub path: PathBuf,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub readonly: bool,
-}
-
-/// The container's process, also what `exec --process` reads.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Process {
-    pub terminal: bool,
-    pub console_size: Option<ConsoleSize>,
-    pub user: User,
-    pub args: Option<Vec<String>>,
-    pub env: Option<Vec<String>>,
-    pub cwd: String,
-    pub capabilities: Option<Capabilities>,
-    pub rlimits: Option<Vec<Rlimit>>,
-    pub no_new_privileges: bool,
-    pub apparmor_profile: Option<String>,
-    pub oom_score_adj: Option<i32>,
-    pub selinux_label: Option<String>,
-    pub scheduler: Option<Scheduler>,
-    pub io_priority: Option<IoPriority>,
-    #[serde(rename = "execCPUAffinity")]
-    pub exec_cpu_affinity: Option<CpuAffinity>,
-}
-
-#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize)]
-#[serde(default)]
-pub struct ConsoleSize {
-    pub height: u64,
-    pub width: u64,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct User {
-    pub uid: u32,
-    pub gid: u32,
-    pub umask: Option<u32>,
-    pub additional_gids: Option<Vec<u32>>,
-}
-
-/// Names as written. Unknown ones are kept: they are warned about and skipped, never refused.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Capabilities {
-    pub bounding: Option<Vec<String>>,
-    pub effective: Option<Vec<String>>,
-    pub inheritable: Option<Vec<String>>,
-    pub permitted: Option<Vec<String>>,
-    pub ambient: Option<Vec<String>>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Rlimit {
-    /// `RLIMIT_*`, see getrlimit(2).
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub hard: u64,
-    pub soft: u64,
-}
-
-/// sched_setattr(2); names as in the specification (`SCHED_BATCH`, `SCHED_FLAG_RESET_ON_FORK`).
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Scheduler {
-    pub policy: String,
-    pub nice: Option<i32>,
-    pub priority: Option<i32>,
-    pub flags: Option<Vec<String>>,
-    pub runtime: Option<u64>,
-    pub deadline: Option<u64>,
-    pub period: Option<u64>,
-}
-
-/// ioprio_set(2).
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct IoPriority {
-    pub class: String,
-    pub priority: i64,
-}
-
-/// CPU lists such as `0-3,7`, applied before and after an exec'd process joins the cgroup.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct CpuAffinity {
-    pub initial: Option<String>,
-    #[serde(rename = "final")]
-    pub last: Option<String>,
-}
-
-/// <https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md>.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Linux {
-    pub namespaces: Option<Vec<Namespace>>,
-    pub uid_mappings: Option<Vec<LinuxIdMapping>>,
-    pub gid_mappings: Option<Vec<LinuxIdMapping>>,
-    pub time_offsets: Option<BTreeMap<String, LinuxTimeOffset>>,
-    pub devices: Option<Vec<Device>>,
-    pub net_devices: Option<BTreeMap<String, LinuxNetDevice>>,
-    pub cgroups_path: Option<String>,
-    pub resources: Option<Resources>,
-    pub intel_rdt: Option<IntelRdt>,
-    pub memory_policy: Option<MemoryPolicy>,
-    pub sysctl: Option<BTreeMap<String, String>>,
-    pub seccomp: Option<Seccomp>,
-    pub rootfs_propagation: Option<String>,
-    pub masked_paths: Option<Vec<String>>,
-    pub readonly_paths: Option<Vec<String>>,
-    pub mount_label: Option<String>,
-    pub personality: Option<Personality>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Namespace {
-    /// `pid`, `network`, `mount`, `ipc`, `uts`, `user`, `cgroup` or `time`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The namespace to join; absent or empty: a new one.
-    pub path: Option<String>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Device {
-    pub path: String,
-    /// `c`, `u`, `b` or `p`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub major: Option<i64>,
-    pub minor: Option<i64>,
-    pub file_mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-}
-
-/// Cgroup limits, also what `update --resources` reads.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    pub devices: Option<Vec<DeviceRule>>,
-    pub memory: Option<LinuxMemory>,
-    pub cpu: Option<LinuxCpu>,
-    pub pids: Option<Pids>,
-    #[serde(rename = "blockIO")]
-    pub block_io: Option<LinuxBlockIo>,
-    pub hugepage_limits: Option<Vec<HugepageLimit>>,
-    pub network: Option<LinuxNetwork>,
-    pub rdma: Option<BTreeMap<String, LinuxRdma>>,
-    pub unified: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct DeviceRule {
-    pub allow: bool,
-    /// `a` (or absent, or empty), `c` or `b`.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// Absent or -1: every major number.
-    pub major: Option<i64>,
-    /// Absent or -1: every minor number.
-    pub minor: Option<i64>,
-    /// Some of `rwm`; absent or empty: all of them.
-    pub access: Option<String>,
-}
-
-/// `limit` is a pointer in the specification: 0 is a real limit, -1 is no limit, absent changes nothing.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Pids {
-    pub limit: Option<i64>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HugepageLimit {
-    pub page_size: String,
-    pub limit: u64,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct IntelRdt {
-    #[serde(rename = "closID")]
-    pub clos_id: Option<String>,
-    pub schemata: Option<Vec<String>>,
-    #[serde(rename = "l3CacheSchema")]
-    pub l3_cache_schema: Option<String>,
-    #[serde(rename = "memBwSchema")]
-    pub mem_bw_schema: Option<String>,
-    #[serde(rename = "enableMonitoring")]
-    pub enable_monitoring: Option<bool>,
-    #[serde(rename = "enableCMT")]
-    pub enable_cmt: Option<bool>,
-    #[serde(rename = "enableMBM")]
-    pub enable_mbm: Option<bool>,
-}
-
-/// set_mempolicy(2); names as in the specification (`MPOL_BIND`, `MPOL_F_STATIC_NODES`).
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct MemoryPolicy {
-    pub mode: String,
-    pub nodes: Option<String>,
-    pub flags: Option<Vec<String>>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Personality {
-    pub domain: String,
-    pub flags: Option<Vec<String>>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Seccomp {
-    pub default_action: String,
-    pub default_errno_ret: Option<u32>,
-    pub architectures: Option<Vec<String>>,
-    /// Absent and empty differ: absent means the runtime's default flags, empty means none.
-    pub flags: Option<Vec<String>>,
-    pub listener_path: Option<String>,
-    pub listener_metadata: Option<String>,
-    pub syscalls: Option<Vec<Syscall>>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Syscall {
-    pub names: Vec<String>,
-    pub action: String,
-    pub errno_ret: Option<u32>,
-    pub args: Option<Vec<SyscallArg>>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SyscallArg {
-    pub index: u32,
-    pub value: u64,
-    pub value_two: u64,
-    pub op: String,
 }
 
 impl Spec {
@@ -309,6 +89,12 @@ impl Spec {
 
 /// Parses a JSON document of this module's types; `what` names it in the error.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T> {
+    // serde would take a list for an object's properties in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(
+            Error::new(Kind::InvalidSpec, format!("cannot parse {what}")).because("it must be an object")
+        );
+    }
     serde_json::from_slice(bytes).map_err(|_| {
         // Only a failed parse is worth the slower parser that knows where it is.
         let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -336,11 +122,22 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
             Segment::Seq { index } => text += &format!("/{index}"),
             Segment::Map { key } => {
                 text.push('/');
-                text += &key.replace('~', "~0").replace('/', "~1");
+                text += &validate::escape(key);
             }
             Segment::Enum { variant } => text += &format!("/{variant}"),
             Segment::Unknown => {}
         }
     }
     text
+}
+
+/// Go's reader takes `null` for the zero value of any type.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
