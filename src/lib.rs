@@ -1,4 +1,5 @@
 //! corten: a low-level OCI container runtime.
+pub mod bundle;
 pub mod cgroup;
 pub mod clock;
 pub mod container;

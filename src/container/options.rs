@@ -5,7 +5,6 @@
 //! decides nothing about containers; it only says what a request is, and how the options of `exec`
 //! change the process that `config.json` describes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
@@ -77,8 +76,8 @@ pub struct ExecOptions {
     pub no_new_privs: Option<bool>,
     pub apparmor: Option<String>,
     pub process_label: Option<String>,
-    /// Sub-cgroups of the container's to run in, by controller; the key "" means every controller.
-    pub cgroups: BTreeMap<String, String>,
+    /// Sub-cgroups of the container's to run in: `[CONTROLLER[,CONTROLLER]:]PATH`.
+    pub cgroups: Vec<String>,
     pub detach: bool,
     pub pid_file: Option<PathBuf>,
     pub console_socket: Option<PathBuf>,

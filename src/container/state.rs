@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Cgroup;
 use crate::container::store::Entry;
 use crate::error::{Error, Kind, Result};
 
@@ -39,7 +40,7 @@ pub struct State {
     pub init: Option<Process>,
     /// Where the container's processes are accounted.
     #[serde(default)]
-    pub cgroup: serde_json::Value,
+    pub cgroup: Cgroup,
 }
 
 /// One process, identified so that a later process with the same pid is not taken for it.
@@ -134,12 +135,12 @@ fn boot_id() -> std::io::Result<String> {
 }
 
 impl State {
-    /// The status now. `is_paused` looks at the container's freezer; it is asked only if the init lives.
-    pub fn status(&self, entry: &Entry, is_paused: impl FnOnce() -> bool) -> Status {
+    /// The status now.
+    pub fn status(&self, entry: &Entry) -> Status {
         match &self.init {
             None if self.creator.as_ref().is_some_and(Process::is_alive) => Status::Creating,
             Some(init) if init.is_alive() => {
-                if is_paused() {
+                if self.cgroup.is_frozen().unwrap_or(false) {
                     Status::Paused
                 } else if entry.awaits_start() {
                     Status::Created
