@@ -18,8 +18,12 @@ mod layout;
 pub mod path;
 mod processes;
 mod remove;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod v1;
+mod v2;
+mod write;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,7 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 pub use layout::{Hierarchy, Layout, Version};
+pub use settings::{Missing, Setting, settings};
 
 use crate::error::{Error, Result};
 

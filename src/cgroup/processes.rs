@@ -48,10 +48,9 @@ impl Cgroup {
             Version::V1 => dir.freeze_v1(),
             Version::V2 => dir.freeze_v2(),
         };
-        result.map_err(|error| {
+        result.inspect_err(|_| {
             // Half frozen is worse than either; the first failure is the one to tell.
             let _ = self.thaw();
-            error
         })
     }
 

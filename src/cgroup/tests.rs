@@ -189,3 +189,143 @@ fn delegation_changes_hands_of_what_the_kernel_lists() {
     assert_eq!(owner("cgroup.events"), 0);
     assert_eq!(owner("cgroup.controllers"), 0);
 }
+
+fn resources(json: serde_json::Value) -> crate::spec::Resources {
+    serde_json::from_value(json).expect("resources")
+}
+
+fn lower(json: serde_json::Value) -> Vec<Setting> {
+    let layout = Layout::read().expect("layout");
+    settings(&resources(json), &layout, "/linux/resources").expect("no problem")
+}
+
+impl Scratch {
+    fn file(&self, controller: &str, v1: &str, v2: &str) -> String {
+        let dir = self.0.dir(controller).expect(controller);
+        let file = if dir.version == Version::V1 { v1 } else { v2 };
+        fs::read_to_string(dir.full_path().join(file)).expect(file).trim().to_owned()
+    }
+
+    fn memory(&self) -> String {
+        self.file("memory", "memory.limit_in_bytes", "memory.max")
+    }
+
+    /// Memory and swap together, as the specification has it.
+    fn swap(&self) -> String {
+        if self.0.is_pure_v2() {
+            let [memory, swap] = [self.memory(), self.file("memory", "", "memory.swap.max")]
+                .map(|text| text.parse::<u64>().expect("number"));
+            return (memory + swap).to_string();
+        }
+        self.file("memory", "memory.memsw.limit_in_bytes", "")
+    }
+}
+
+const MIB: i64 = 1 << 20;
+
+#[test]
+fn limits_are_written() {
+    let Some(scratch) = Scratch::new("limits") else { return };
+    let asked = serde_json::json!({
+        "memory": {"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB},
+        "cpu": {"shares": 512, "quota": 20000, "period": 50000, "burst": 1000, "cpus": "0", "mems": "0"},
+        "pids": {"limit": 12}
+    });
+    scratch.0.apply(&lower(asked), "config.json").expect("applied");
+    assert_eq!(scratch.memory(), (64 * MIB).to_string());
+    assert_eq!(scratch.swap(), (96 * MIB).to_string());
+    assert_eq!(scratch.file("memory", "memory.soft_limit_in_bytes", "memory.low"), (32 * MIB).to_string());
+    let v1 = !scratch.0.is_pure_v2();
+    assert_eq!(scratch.file("cpu", "cpu.shares", "cpu.weight"), if v1 { "512" } else { "59" });
+    assert_eq!(scratch.file("cpu", "cpu.cfs_quota_us", "cpu.max"), if v1 { "20000" } else { "20000 50000" });
+    assert_eq!(scratch.file("cpu", "cpu.cfs_period_us", "cpu.max.burst"), if v1 { "50000" } else { "1000" });
+    assert_eq!(scratch.file("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    assert_eq!(scratch.file("pids", "pids.max", "pids.max"), "12");
+
+    for (limit, swap) in [(128, 160), (16, 32), (256, 256)] {
+        let asked = serde_json::json!({"memory": {"limit": limit * MIB, "swap": swap * MIB}});
+        scratch.0.update(&lower(asked), "resources").expect("memory and swap in whatever order works");
+        assert_eq!((scratch.memory(), scratch.swap()), ((limit * MIB).to_string(), (swap * MIB).to_string()));
+    }
+    let idle = serde_json::json!({"cpu": {"idle": 1, "shares": 100}, "pids": {"limit": -1}});
+    scratch.0.update(&lower(idle), "resources").expect("idle");
+    assert_eq!(scratch.file("cpu", "cpu.idle", "cpu.idle"), "1");
+    assert_eq!(scratch.file("pids", "pids.max", "pids.max"), "max");
+    let busy = serde_json::json!({"cpu": {"idle": 0, "shares": 2048}});
+    scratch.0.update(&lower(busy), "resources").expect("not idle");
+    assert_eq!(scratch.file("cpu", "cpu.shares", "cpu.weight"), if v1 { "2048" } else { "174" });
+}
+
+#[test]
+fn a_failed_update_changes_nothing() {
+    let Some(scratch) = Scratch::new("undo") else { return };
+    let before = serde_json::json!({"memory": {"limit": 64 * MIB}, "pids": {"limit": 12}});
+    scratch.0.apply(&lower(before), "config.json").expect("applied");
+    let wrong =
+        serde_json::json!({"memory": {"limit": 32 * MIB}, "pids": {"limit": 13}, "cpu": {"quota": 1}});
+    let error = scratch.0.update(&lower(wrong), "resources").expect_err("a quota below 1 ms");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("cannot set cpu limit (resources#/linux/resources/cpu/quota): write \"1"),
+        "{text}"
+    );
+    assert!(text.ends_with(": invalid argument"), "{text}");
+    assert_eq!(scratch.memory(), (64 * MIB).to_string());
+    assert_eq!(scratch.file("pids", "pids.max", "pids.max"), "12");
+}
+
+#[test]
+fn use_above_the_new_limit_is_rejected() {
+    let Some(scratch) = Scratch::new("usage") else { return };
+    let mut child = scratch.run("exec sleep 1000");
+    wait_for("some memory", || scratch.file("memory", "memory.usage_in_bytes", "memory.current") != "0");
+    let check = |limit: i64, check: bool| {
+        let memory = serde_json::json!({"limit": limit, "checkBeforeUpdate": check});
+        scratch.0.check_usage(&resources(serde_json::json!({ "memory": memory })), "resources", "")
+    };
+    let error = check(1, true).expect_err("too little").to_string();
+    assert!(error.starts_with("rejecting memory limit 1 < usage "), "{error}");
+    check(1, false).expect("not asked to check");
+    check(64 * MIB, true).expect("enough");
+    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    child.wait().expect("wait");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let limit = lower(serde_json::json!({"pids": {"limit": 5}}));
+    let error = Cgroup::none().apply(&limit, "config.json").expect_err("no cgroup");
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(
+        error.to_string().starts_with("cannot set pids limit: container could not join or create cgroup"),
+        "{error}"
+    );
+    let lifted = lower(serde_json::json!({"pids": {"limit": -1}}));
+    Cgroup::none().apply(&lifted, "config.json").expect("no limit is what it has");
+
+    let Some(scratch) = Scratch::new("missing") else { return };
+    if scratch.0.dir("rdma").is_some_and(|dir| dir.full_path().join("rdma.max").exists()) {
+        return;
+    }
+    let rdma = lower(serde_json::json!({"rdma": {"mlx5_1": {"hcaHandles": 3}}}));
+    let error = scratch.0.apply(&rdma, "config.json").expect_err("no such controller").to_string();
+    assert!(error.contains("rdma controller") && error.contains("/linux/resources/rdma/mlx5_1"), "{error}");
+}
+
+/// Version 2's "no internal processes": the error of a limit that cannot be had says why.
+#[test]
+fn internal_processes_are_named() {
+    let Some(scratch) = Scratch::new("internal") else { return };
+    if !scratch.0.is_pure_v2() {
+        return;
+    }
+    let mut child = scratch.run("exec sleep 1000");
+    let below = scratch.0.sub(&["below"]).expect("sub");
+    below.create().expect("created without controllers");
+    let limit = lower(serde_json::json!({"memory": {"limit": MIB}}));
+    let error = below.apply(&limit, "config.json").expect_err("no memory controller").to_string();
+    assert!(error.ends_with(", which has processes of its own"), "{error}");
+    below.attach(child.id() as i32).expect("it is no invalid domain");
+    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    child.wait().expect("wait");
+}
