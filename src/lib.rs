@@ -5,4 +5,5 @@ pub mod clock;
 pub mod container;
 pub mod error;
 pub mod log;
+pub mod seccomp;
 pub mod spec;
