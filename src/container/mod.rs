@@ -1,4 +1,5 @@
 //! The life of one container.
+pub mod hooks;
 pub mod options;
 pub mod state;
 pub mod store;
