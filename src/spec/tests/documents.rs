@@ -16,7 +16,7 @@ fn tabs(spec: &Spec) -> String {
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
 
-fn lines(spec: &Spec) -> String {
+pub(super) fn lines(spec: &Spec) -> String {
     problems(spec).iter().map(|problem| format!("{problem}\n")).collect()
 }
 
@@ -107,7 +107,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Reads `text` with oci-spec; if that accepts it, both must have read the same.
-fn agrees(name: &str, text: &str) -> bool {
+pub(super) fn agrees(name: &str, text: &str) -> bool {
     let Ok(theirs) = serde_json::from_str::<oci_spec::runtime::Spec>(text) else { return false };
     let ours = Spec::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let theirs = without_zeros(serde_json::to_value(theirs).expect("it is written"));

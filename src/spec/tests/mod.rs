@@ -1,6 +1,7 @@
 //! Documents in, documents and problems out.
 
 mod documents;
+mod examples;
 mod mount_rules;
 mod process_rules;
 mod resource_rules;

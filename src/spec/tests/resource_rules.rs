@@ -80,7 +80,7 @@ fn what_becomes_a_file_name() {
                 "unified/..: must be the name of one file, got \"..\"",
                 "unified/..~1memory.max: must be the name of one file, got \"../memory.max\"",
                 "unified/a: must not contain a NUL byte",
-                "unified/b\n: must not contain a line break",
+                "unified/b\\u000a: must not contain a line break",
             ],
         ),
         (json!({ "rdma": { "mlx5_1": { "hcaHandles": 1 } } }), &[]),
@@ -130,7 +130,7 @@ fn sysctl_belongs_to_a_namespace() {
     }
     let shape = "must be the name of a kernel parameter such as \"net.ipv4.ip_forward\"";
     for bad in ["", "net..x", ".net.x", "net.x.", "net.\0", "net.a\n", "net.//.//.kernel.core_pattern"] {
-        let token = bad.replace('/', "~1");
+        let token = bad.replace('/', "~1").replace('\0', "\\u0000").replace('\n', "\\u000a");
         assert_eq!(sysctl(bad), [format!("/linux/sysctl/{token}: {shape}")]);
     }
     assert_eq!(sysctl("net/../kernel/x"), [format!("/linux/sysctl/net~1..~1kernel~1x: {shape}")]);

@@ -125,9 +125,19 @@ impl Report {
     }
 }
 
-/// A key as a JSON pointer's token.
+/// A key as a JSON pointer's token. A problem is one line, so control characters are shown as JSON
+/// writes them.
 pub(super) fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+    let mut token = String::with_capacity(key.len());
+    for c in key.chars() {
+        match c {
+            '~' => token.push_str("~0"),
+            '/' => token.push_str("~1"),
+            c if c.is_control() => token.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => token.push(c),
+        }
+    }
+    token
 }
 
 /// Two or more names as a sentence lists them.
