@@ -4,6 +4,7 @@ mod documents;
 mod examples;
 mod mount_rules;
 mod process_rules;
+mod properties;
 mod resource_rules;
 mod rules;
 mod tolerance;
