@@ -4,6 +4,8 @@ pub mod cgroup;
 pub mod clock;
 pub mod container;
 pub mod error;
+pub mod host;
 pub mod log;
+pub mod plan;
 pub mod seccomp;
 pub mod spec;

@@ -36,8 +36,13 @@ fn executable(path: &CStr) -> Result<(), Fault> {
 
 /// Waits until `start` comes and says so; the connection is then where faults go.
 pub fn wait(program: &Program) -> Result<(), Fault> {
-    sys::close(program.slot(Slot::SYNC));
-    program.set(Slot::SYNC, -1);
+    // Nothing of the host, nor of how we came here, is in our hands while we wait.
+    for number in (0..program.slots.len() as u16).map(Slot) {
+        let of_hook = |hook: &Hook| number == hook.state || number == hook.output;
+        if number != Slot::START && !program.hooks.iter().any(of_hook) {
+            program.close(number);
+        }
+    }
     let listener = program.slot(Slot::START);
     loop {
         let caller = sys::accept(listener).called("accept")?;
@@ -117,13 +122,8 @@ pub fn output(program: &Program, hook: &Hook, buffer: &mut [u8; HEAD]) -> usize 
 }
 
 /// Becomes the container's program. Returns only if that fails, with what there is to know of the file.
-pub fn become_program(
-    program: &Program,
-    path: &CStr,
-    preserve: u32,
-    head: &mut [u8; HEAD],
-) -> (Fault, usize) {
-    match sys::close_range(3 + preserve, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
+pub fn become_program(program: &Program, path: &CStr, head: &mut [u8; HEAD]) -> (Fault, usize) {
+    match sys::close_range(3 + program.preserve, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
         // Without the call (Linux before 5.11) every descriptor of ours is close-on-exec all the same.
         Ok(()) | Err(Errno(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {}
         Err(errno) => return (Fault { call: "close_range", errno }, 0),

@@ -150,6 +150,21 @@ pub fn attach(program: &Program, target: Text, kind: Point, in_proc: bool) -> Re
     moved
 }
 
+/// Gives the tmpfs that was made the mode of the directory that it will cover.
+pub fn keep_mode(program: &Program, target: Text) -> Result<(), Fault> {
+    let covered = match paths::find(program.slot(Slot::ROOT), program.text(target)) {
+        Ok(covered) => covered,
+        Err(Fault { errno: Errno(libc::ENOENT), .. }) => return Ok(()),
+        Err(fault) => return Err(fault),
+    };
+    let mode = sys::statat(covered, c"").called("fstat").map(|stat| stat.st_mode & 0o7777);
+    sys::close(covered);
+    let top = sys::openat(program.slot(Slot::MOUNT), c".", libc::O_RDONLY | O_DIRECTORY, 0).called("open")?;
+    let kept = mode.and_then(|mode| sys::fchmod(top, mode).called("fchmod"));
+    sys::close(top);
+    kept
+}
+
 /// mount(2) by name of descriptor, for kernels before 5.2 and for the flags that fsconfig(2) lacks.
 pub fn legacy(program: &Program, op: Op) -> Result<(), Fault> {
     let Op::LegacyMount { source, target, kind, flags, data, point: at, in_proc } = op else { return Ok(()) };

@@ -98,8 +98,10 @@ pub enum Op {
         kinds: u64,
     },
     Sync(Sync),
-    /// Becomes user and group 0 of the user namespace.
-    BecomeRoot,
+    /// Becomes user and group 0 of the user namespace. Not `mapped`: if it has a user 0.
+    BecomeRoot {
+        mapped: bool,
+    },
     /// `PR_SET_DUMPABLE`: whether others of our user may look into us.
     Dumpable(bool),
     /// A session of our own.
@@ -157,6 +159,10 @@ pub enum Op {
     },
     /// Fills [`Slot::MOUNT`], a tmpfs, with what `target` holds now. The parent copies.
     CopyUp {
+        target: Text,
+    },
+    /// Gives [`Slot::MOUNT`], a tmpfs, the mode of the directory it will cover.
+    KeepMode {
         target: Text,
     },
     /// Puts [`Slot::MOUNT`] onto `target` in the root. `mode` is for what has to be made.
@@ -340,9 +346,7 @@ pub enum Op {
         index: u16,
     },
     /// Marks everything but stdio and the preserved descriptors close-on-exec, and executes the program.
-    Exec {
-        preserve: u32,
-    },
+    Exec,
 }
 
 /// A startContainer hook, ready to run.
@@ -377,6 +381,8 @@ pub struct Program<'a> {
     pub hooks: &'a [Hook<'a>],
     /// What the steps from [`Op::Start`] on do, in words, one for each: whoever runs `start` has no plan.
     pub late: &'a [Text],
+    /// How many descriptors after stdio belong to the container.
+    pub preserve: u32,
     /// The number of the step that is being performed, seen by the parent even after SIGKILL.
     pub progress: &'a AtomicU32,
 }
@@ -400,6 +406,15 @@ impl<'a> Program<'a> {
 
     pub fn slot(&self, slot: Slot) -> i32 {
         self.slots.get(usize::from(slot.0)).map_or(-1, Cell::get)
+    }
+
+    /// Closes what is in a slot.
+    pub fn close(&self, slot: Slot) {
+        let fd = self.slot(slot);
+        if fd >= 0 {
+            crate::sys::close(fd);
+            self.set(slot, -1);
+        }
     }
 
     pub fn set(&self, slot: Slot, fd: i32) {

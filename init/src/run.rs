@@ -10,6 +10,10 @@ use crate::{devices, exec, mounts, paths, process, terminal};
 
 /// Performs `program` in a process that was just cloned for it. Never returns.
 pub fn run(program: &Program) -> ! {
+    close_others(program);
+    // The parent ignores this one, as every Rust program does, and an ignored signal survives execve.
+    let _ = sys::default_signal(libc::SIGPIPE);
+    let _ = sys::unblock_signals();
     let mut state = State { program, executable: None, in_directory: false, started_at: None };
     for (step, op) in program.steps.iter().enumerate() {
         program.progress.store(step as u32, Ordering::Relaxed);
@@ -19,6 +23,38 @@ pub fn run(program: &Program) -> ! {
     }
     // A program ends with Exec, which does not return.
     sys::exit(255)
+}
+
+/// Closes what the clone gave us of the parent: the log, the lock on the container, whatever else. Only
+/// stdio, the container's own descriptors and the program's slots stay.
+fn close_others(program: &Program) {
+    let mut next = 3 + program.preserve;
+    loop {
+        let above = |cell: &core::cell::Cell<i32>| u32::try_from(cell.get()).ok().filter(|fd| *fd >= next);
+        let kept = program.slots.iter().filter_map(above).min();
+        match kept {
+            Some(fd) => {
+                if fd > next {
+                    close_between(next, fd - 1);
+                }
+                next = fd + 1;
+            }
+            None => {
+                close_between(next, u32::MAX);
+                return;
+            }
+        }
+    }
+}
+
+fn close_between(first: u32, last: u32) {
+    /// No limit on open files is as high where close_range(2) is missing (Linux before 5.9).
+    const HIGHEST: u32 = 1 << 16;
+    if sys::close_range(first, last, 0).is_err() {
+        for fd in first..=last.min(HIGHEST) {
+            sys::close(fd as i32);
+        }
+    }
 }
 
 /// What the interpreter remembers between steps.
@@ -35,12 +71,23 @@ impl<'p> State<'p> {
         let program = self.program;
         let text = |text| program.text(text);
         match *op {
-            Op::JoinCgroup(tasks) => sys::write(program.slot(tasks), b"0").called("write").map(drop),
-            Op::Join { namespace, kinds } => sys::setns(program.slot(namespace), kinds).called("setns"),
+            Op::JoinCgroup(tasks) => {
+                let joined = sys::write(program.slot(tasks), b"0").called("write").map(drop);
+                program.close(tasks);
+                joined
+            }
+            Op::Join { namespace, kinds } => {
+                let joined = sys::setns(program.slot(namespace), kinds).called("setns");
+                program.close(namespace);
+                joined
+            }
             Op::Unshare { kinds } => sys::unshare(kinds).called("unshare"),
             Op::Fork { kinds } => self.fork(kinds),
             Op::Sync(what) => self.ask(&Message::Sync { step, what }, &[]),
-            Op::BecomeRoot => process::user(0, 0),
+            Op::BecomeRoot { mapped } => match process::user(0, 0) {
+                Err(fault) if !mapped && fault.errno.0 == libc::EINVAL => Ok(()),
+                answer => answer,
+            },
             Op::Dumpable(yes) => sys::prctl(libc::PR_SET_DUMPABLE, u64::from(yes)).called("prctl").map(drop),
             Op::Session => sys::setsid().called("setsid"),
             Op::LoopbackUp => sys::loopback_up().called("ioctl"),
@@ -62,6 +109,7 @@ impl<'p> State<'p> {
             }
             Op::TakeMount { tree } => {
                 program.set(Slot::MOUNT, program.slot(tree));
+                program.set(tree, -1);
                 Ok(())
             }
             Op::NewMount { kind, source, options, attributes } => {
@@ -83,6 +131,7 @@ impl<'p> State<'p> {
                 sys::close(from);
                 copied
             }
+            Op::KeepMode { target } => mounts::keep_mode(program, target),
             Op::Attach { target, point, in_proc } => mounts::attach(program, target, point, in_proc),
             Op::Remount { target, flags } => mounts::remount(program, target, flags),
             Op::LegacyMount { .. } => mounts::legacy(program, *op),
@@ -177,10 +226,10 @@ impl<'p> State<'p> {
                 Ok(())
             }
             Op::Hook { index } => self.hook(step, index),
-            Op::Exec { preserve } => {
+            Op::Exec => {
                 let path = self.executable.unwrap_or(c"");
                 let mut head = [0; HEAD];
-                let (fault, length) = exec::become_program(program, path, preserve, &mut head);
+                let (fault, length) = exec::become_program(program, path, &mut head);
                 self.fail(step, fault, &head[..length])
             }
         }

@@ -83,6 +83,11 @@ impl Cgroup {
         &self.dirs
     }
 
+    /// In how many v1 hierarchies it is.
+    pub fn v1_dirs(&self) -> usize {
+        self.dirs.iter().filter(|dir| dir.version == Version::V1).count()
+    }
+
     /// The directory in the hierarchy that has `controller` (on pure v2: the directory).
     pub fn dir(&self, controller: &str) -> Option<&Dir> {
         let named = |dir: &&Dir| dir.controllers.iter().any(|name| name == controller);

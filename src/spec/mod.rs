@@ -87,6 +87,17 @@ impl Spec {
     }
 }
 
+/// The one error for all that is wrong in a document: whoever mends it sees every place at once, and
+/// whoever reads only the last line of a log sees it, too.
+pub fn invalid(document: &str, problems: &[Problem]) -> Error {
+    let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let count = match problems.len() {
+        1 => "1 problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    Error::new(Kind::InvalidSpec, format!("invalid {document}: {count}")).because(all.join("; "))
+}
+
 /// Parses a JSON document of this module's types; `what` names it in the error.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T> {
     // serde would take a list for an object's properties in their order.

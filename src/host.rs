@@ -1,0 +1,114 @@
+//! Facts about the machine and about ourselves, read once, so that planning can be pure.
+//!
+//! Nothing here is decided. A fact that only a rare option needs is read only for it.
+
+use std::path::{Path, PathBuf};
+
+use corten_init::sys::{self, Calls};
+
+use crate::cgroup::Layout;
+use crate::error::{Error, Kind, Result};
+
+/// What the plan must know of where it will run.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Which system calls work here.
+    pub calls: Calls,
+    /// Our effective user and group.
+    pub uid: u32,
+    pub gid: u32,
+    /// The capabilities we have, bit n for capability n.
+    pub capabilities: u64,
+    /// The highest capability the kernel knows.
+    pub last_capability: u32,
+    /// We are in the initial user namespace.
+    pub initial_userns: bool,
+    /// The file mode creation mask we were started with.
+    pub umask: u32,
+    pub apparmor: bool,
+    pub selinux: bool,
+    pub cgroups: Layout,
+    /// Every mounted procfs and sysfs, the deepest first; read only for `--no-pivot`.
+    pub kernel_mounts: Vec<PathBuf>,
+}
+
+/// Numbers of capabilities(7) that decide how we do things.
+pub const CAP_SETGID: u32 = 6;
+pub const CAP_SYS_ADMIN: u32 = 21;
+pub const CAP_MKNOD: u32 = 27;
+
+impl Host {
+    /// Reads the facts. `no_pivot`: those that option needs, too.
+    pub fn read(no_pivot: bool) -> Result<Host> {
+        let capabilities = sys::capget().map_err(|errno| {
+            Error::kernel("cannot read our capabilities", "capget", nix::errno::Errno::from_raw(errno.0))
+        })?[0];
+        Ok(Host {
+            calls: sys::probe(),
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            capabilities,
+            last_capability: last_capability(),
+            initial_userns: initial_userns(),
+            umask: umask(),
+            apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|text| text.starts_with(b"Y")),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            cgroups: Layout::read()?,
+            kernel_mounts: if no_pivot { kernel_mounts()? } else { Vec::new() },
+        })
+    }
+
+    pub fn has(&self, capability: u32) -> bool {
+        self.capabilities & (1 << capability) != 0
+    }
+
+    /// Whether we may do to other namespaces what root may.
+    pub fn is_privileged(&self) -> bool {
+        self.has(CAP_SYS_ADMIN)
+    }
+
+    /// Whether we are an ordinary user, or root of a user namespace only.
+    pub fn is_rootless(&self) -> bool {
+        self.uid != 0 || !self.initial_userns
+    }
+}
+
+fn last_capability() -> u32 {
+    // The highest that libc and the caps crate know is 40; newer kernels may have more.
+    let known = |number: u32| sys::prctl(libc::PR_CAPBSET_READ, u64::from(number)).is_ok();
+    let mut last = 40;
+    while known(last + 1) {
+        last += 1;
+    }
+    while last > 0 && !known(last) {
+        last -= 1;
+    }
+    last
+}
+
+fn initial_userns() -> bool {
+    // Only the initial namespace maps everything onto itself; see user_namespaces(7).
+    std::fs::read_to_string("/proc/self/uid_map")
+        .map_or(true, |map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+fn umask() -> u32 {
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::sys::stat::umask(mask);
+    mask.bits()
+}
+
+fn kernel_mounts() -> Result<Vec<PathBuf>> {
+    let what = "cannot list the host's mounts";
+    let mounts = procfs::process::Process::myself()
+        .and_then(|process| process.mountinfo())
+        .map_err(|cause| Error::new(Kind::Kernel, what).because(cause))?;
+    let mut paths: Vec<_> = mounts
+        .into_iter()
+        .filter(|mount| matches!(mount.fs_type.as_str(), "proc" | "sysfs"))
+        .map(|mount| mount.mount_point)
+        .collect();
+    paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    Ok(paths)
+}
