@@ -597,3 +597,4 @@ pub fn loopback_up() -> Result<()> {
     close(socket);
     answer.map(drop)
 }
+pub mod bpf;

@@ -13,11 +13,14 @@
 //! cgroups(7), the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/.
 
 mod create;
+mod devices;
+mod devices_bpf;
 mod file;
 mod layout;
 pub mod path;
 mod processes;
 mod remove;
+mod restrict;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
+pub use devices::{Devices, devices};
 pub use layout::{Hierarchy, Layout, Version};
 pub use settings::{Missing, Setting, settings};
 

@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use corten_init::sys;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::libc::SIGKILL;
 
 use super::file::{is_gone, open_dir, read, value_of, wait_event, walk, write};
 use super::{Cgroup, Dir, Version};
@@ -86,13 +86,13 @@ impl Cgroup {
         }
     }
 
-    /// Sends a signal to every process in the cgroup and below it, in such a way that none escapes
+    /// Sends a signal, by its number, to every process in the cgroup and below it, in such a way that none escapes
     /// by forking. A cgroup that is gone has no processes.
     ///
     /// After SIGKILL the cgroup is never left frozen; after another signal it is frozen only if it
     /// was before.
-    pub fn kill_all(&self, signal: Signal) -> Result<()> {
-        if signal == Signal::SIGKILL && self.kill_unified()? {
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        if signal == SIGKILL && self.kill_unified()? {
             // Frozen v1 processes die when they are thawed. Without a v1 freezer there is nothing
             // to thaw: killing overrides a v2 freeze.
             if !self.is_pure_v2() && self.freezer().is_ok() {
@@ -104,7 +104,7 @@ impl Cgroup {
         // Without a freezer the processes are signalled all the same, again while new ones appear.
         let frozen = paused || self.freeze().is_ok();
         let result = self.signal(signal, !frozen);
-        if frozen && (!paused || signal == Signal::SIGKILL) {
+        if frozen && (!paused || signal == SIGKILL) {
             self.thaw()?;
         }
         result
@@ -123,16 +123,16 @@ impl Cgroup {
         }
     }
 
-    fn signal(&self, signal: Signal, repeat: bool) -> Result<()> {
+    fn signal(&self, signal: i32, repeat: bool) -> Result<()> {
         let mut reached = Vec::new();
         loop {
             let mut pids = self.pids()?;
             pids.retain(|pid| !reached.contains(pid));
             for &pid in &pids {
-                match kill(Pid::from_raw(pid), signal) {
+                match sys::kill(pid, signal).map_err(|errno| Errno::from_raw(errno.0)) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => {
-                        let what = format!("cannot send {signal} to process {pid}");
+                        let what = format!("cannot send signal {signal} to process {pid}");
                         return Err(Error::kernel(what, "kill", errno));
                     }
                 }

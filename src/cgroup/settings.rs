@@ -45,7 +45,7 @@ pub enum Missing {
 ///
 /// Every value that is wrong or cannot be had on this version of cgroups.
 pub fn settings(resources: &Resources, layout: &Layout, prefix: &str) -> Result<Vec<Setting>, Vec<Problem>> {
-    let mut out = Lowering { prefix, settings: Vec::new(), problems: Vec::new() };
+    let mut out = Lowering::new(prefix);
     if layout.version == Version::V2 {
         v2::lower(resources, &|_| true, &mut out);
         v2::unified(resources, &mut out);
@@ -62,7 +62,7 @@ pub fn settings(resources: &Resources, layout: &Layout, prefix: &str) -> Result<
             out.problem("/unified", "invalid configuration: cannot use unified on cgroup v1");
         }
     }
-    if out.problems.is_empty() { Ok(out.settings) } else { Err(out.problems) }
+    out.finish()
 }
 
 /// The result in the making.
@@ -79,7 +79,15 @@ pub(super) enum Limit {
     Of(i64),
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    pub(super) fn new(prefix: &'a str) -> Lowering<'a> {
+        Lowering { prefix, settings: Vec::new(), problems: Vec::new() }
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<Setting>, Vec<Problem>> {
+        if self.problems.is_empty() { Ok(self.settings) } else { Err(self.problems) }
+    }
+
     pub(super) fn set(
         &mut self,
         controller: &'static str,

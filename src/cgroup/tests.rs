@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::libc::{SIGKILL, SIGTERM};
 
 use super::*;
 use crate::error::Kind;
@@ -36,7 +36,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        self.0.kill_all(Signal::SIGKILL).expect("killed");
+        self.0.kill_all(SIGKILL).expect("killed");
         self.0.remove().expect("removed");
         for dir in self.0.dirs() {
             assert!(!dir.full_path().exists(), "{} is left", dir.full_path().display());
@@ -87,13 +87,13 @@ fn life_of_a_cgroup() {
     assert!(!cgroup.is_frozen().expect("running"));
     cgroup.freeze().expect("frozen");
     assert!(cgroup.is_frozen().expect("frozen"));
-    cgroup.kill_all(Signal::SIGTERM).expect("signalled");
-    assert!(cgroup.is_frozen().expect("still paused"));
+    cgroup.kill_all(SIGTERM).expect("signalled");
+    wait_for("it is still paused", || cgroup.is_frozen().expect("frozen"));
     // A fatal signal ends even a frozen process of v2.
     assert!(cgroup.is_pure_v2() || child.try_wait().expect("wait").is_none());
     cgroup.thaw().expect("thawed");
     assert!(!cgroup.is_frozen().expect("running"));
-    assert_eq!(child.wait().expect("wait").signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(child.wait().expect("wait").signal(), Some(SIGTERM));
     wait_for("the cgroup is empty", || cgroup.is_empty().expect("empty"));
 }
 
@@ -102,7 +102,7 @@ fn frozen_processes_are_killed() {
     let Some(scratch) = Scratch::new("frozen") else { return };
     let mut child = scratch.run("exec sleep 1000");
     scratch.0.freeze().expect("frozen");
-    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    scratch.0.kill_all(SIGKILL).expect("killed");
     assert!(!child.wait().expect("wait").success());
     assert!(!scratch.0.is_frozen().expect("never left frozen") || scratch.0.is_pure_v2());
 }
@@ -112,7 +112,7 @@ fn forking_processes_do_not_escape() {
     let Some(scratch) = Scratch::new("forking") else { return };
     let mut child = scratch.run("while :; do sleep 1000 & done");
     wait_for("some children", || scratch.0.pids().expect("pids").len() > 20);
-    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    scratch.0.kill_all(SIGKILL).expect("killed");
     child.wait().expect("wait");
     wait_for("the cgroup is empty", || scratch.0.is_empty().expect("empty"));
 }
@@ -128,7 +128,7 @@ fn freezing_and_killing_reaches_everybody() {
     }
     let mut child = scratch.run("while :; do sleep 1000 & done");
     wait_for("some children", || v1.pids().expect("pids").len() > 20);
-    v1.kill_all(Signal::SIGKILL).expect("killed");
+    v1.kill_all(SIGKILL).expect("killed");
     child.wait().expect("wait");
     wait_for("the cgroup is empty", || v1.is_empty().expect("empty"));
     assert!(!v1.is_frozen().expect("thawed"));
@@ -149,7 +149,7 @@ fn sub_cgroups_are_listed_and_removed() {
     found.sort();
     pids.sort();
     assert_eq!(found, pids);
-    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    scratch.0.kill_all(SIGKILL).expect("killed");
     for child in &mut children {
         child.wait().expect("wait");
     }
@@ -287,7 +287,7 @@ fn use_above_the_new_limit_is_rejected() {
     assert!(error.starts_with("rejecting memory limit 1 < usage "), "{error}");
     check(1, false).expect("not asked to check");
     check(64 * MIB, true).expect("enough");
-    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    scratch.0.kill_all(SIGKILL).expect("killed");
     child.wait().expect("wait");
 }
 
@@ -326,6 +326,29 @@ fn internal_processes_are_named() {
     let error = below.apply(&limit, "config.json").expect_err("no memory controller").to_string();
     assert!(error.ends_with(", which has processes of its own"), "{error}");
     below.attach(child.id() as i32).expect("it is no invalid domain");
-    scratch.0.kill_all(Signal::SIGKILL).expect("killed");
+    scratch.0.kill_all(SIGKILL).expect("killed");
     child.wait().expect("wait");
+}
+
+/// Whether a process in the cgroup can open `device` for reading; dash says 2 when it cannot.
+fn can_open(scratch: &Scratch, device: &str) -> bool {
+    scratch.run(&format!(": < {device}")).wait().expect("sh").success()
+}
+
+#[test]
+fn devices_are_denied() {
+    let Some(scratch) = Scratch::new("devices") else { return };
+    let layout = Layout::read().expect("layout");
+    let restrict = |rules: serde_json::Value| {
+        let rules: Vec<crate::spec::DeviceRule> = serde_json::from_value(rules).expect("rules");
+        let devices = devices(Some(&rules), &layout, "/linux/resources").expect("no problem");
+        scratch.0.restrict(&devices, "config.json", "/linux/resources/devices").expect("restricted");
+        ["/dev/zero", "/dev/kmsg"].map(|device| can_open(&scratch, device))
+    };
+    assert!(can_open(&scratch, "/dev/kmsg"));
+    assert_eq!(restrict(serde_json::json!([])), [true, false]);
+    let kmsg = serde_json::json!([{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]);
+    assert_eq!(restrict(kmsg), [true, true]);
+    assert_eq!(restrict(serde_json::json!([{"allow": false}])), [true, false]);
+    assert_eq!(restrict(serde_json::json!([{"allow": true}])), [true, true]);
 }
