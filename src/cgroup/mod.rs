@@ -17,11 +17,14 @@ mod devices;
 mod devices_bpf;
 mod file;
 mod layout;
+mod measure;
+mod oom;
 pub mod path;
 mod processes;
 mod remove;
 mod restrict;
 mod settings;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -37,7 +40,9 @@ use serde::{Deserialize, Serialize};
 
 pub use devices::{Devices, devices};
 pub use layout::{Hierarchy, Layout, Version};
+pub use oom::{OomEvent, OomWatch};
 pub use settings::{Missing, Setting, settings};
+pub use stats::Stats;
 
 use crate::error::{Error, Result};
 

@@ -352,3 +352,44 @@ fn devices_are_denied() {
     assert_eq!(restrict(serde_json::json!([{"allow": false}])), [true, false]);
     assert_eq!(restrict(serde_json::json!([{"allow": true}])), [true, true]);
 }
+
+#[test]
+fn statistics_are_read() {
+    let Some(scratch) = Scratch::new("stats") else { return };
+    let asked = serde_json::json!({"memory": {"limit": 64 * MIB}, "pids": {"limit": 12}});
+    scratch.0.apply(&lower(asked), "config.json").expect("applied");
+    let mut child = scratch.run("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; exec sleep 1000");
+    wait_for("some work", || scratch.0.stats().expect("stats").cpu.usage.total > 10_000_000);
+    let stats = scratch.0.stats().expect("stats");
+    assert_eq!((stats.pids.current, stats.pids.limit), (1, 12));
+    assert_eq!(stats.memory.usage.limit, 64 << 20);
+    assert!(stats.memory.usage.usage > 0 && stats.memory.usage.max >= stats.memory.usage.usage);
+    assert!(stats.memory.raw.len() > 20);
+    if stats.cpu.psi.is_none() {
+        assert!(!fs::exists("/proc/pressure/cpu").expect("proc") || scratch.0.unified().is_none());
+    }
+    scratch.0.kill_all(SIGKILL).expect("killed");
+    child.wait().expect("wait");
+}
+
+#[test]
+fn the_oom_killer_is_noticed() {
+    let Some(scratch) = Scratch::new("oom") else { return };
+    let asked = serde_json::json!({"memory": {"limit": 8 * MIB, "swap": 8 * MIB}});
+    scratch.0.apply(&lower(asked), "config.json").expect("applied");
+    let mut quiet = scratch.run("exec sleep 1000");
+    let mut watch = scratch.0.watch_oom().expect("watch");
+    assert_eq!(watch.wait(Duration::from_millis(20)).expect("wait"), OomEvent::Timeout);
+    assert_eq!(scratch.0.oom_cause(), None);
+    let mut greedy = scratch.run("x=0123456789abcdef; while :; do x=$x$x; done");
+    assert_eq!(watch.wait(Duration::from_secs(20)).expect("wait"), OomEvent::Oom);
+    greedy.wait().expect("wait");
+    assert!(scratch.0.oom_kills() > 0);
+    let cause = scratch.0.oom_cause().expect("a cause");
+    let cgroup = scratch.0.dir("memory").expect("memory").full_path();
+    assert_eq!(cause, format!("memory limit {} of cgroup {}", 8 * MIB, cgroup.display()));
+    scratch.0.kill_all(SIGKILL).expect("killed");
+    quiet.wait().expect("wait");
+    while watch.wait(Duration::from_secs(20)).expect("wait") == OomEvent::Oom {}
+    assert_eq!(watch.wait(Duration::from_secs(20)).expect("wait"), OomEvent::Gone);
+}
