@@ -156,13 +156,12 @@ mod tests {
     #[test]
     fn the_exit_code_is_the_processs() {
         let before = SigSet::thread_get_mask().unwrap();
-        let foreground = Foreground::begin(false).unwrap();
         for (script, code) in [("exit 9", 9), ("kill -9 $$", 137), ("kill -40 $$", 168), ("sleep 0.2", 0)] {
-            let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let foreground = Foreground::begin(false).unwrap();
             assert_eq!(foreground.wait(child.id() as i32, None).unwrap(), code, "{script}");
+            assert!(child.wait().is_err(), "it was reaped");
         }
-        assert!(foreground.wait(-1, None).is_err());
-        drop(foreground);
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);
     }
 }

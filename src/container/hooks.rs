@@ -9,19 +9,24 @@
 //! It runs in the namespaces of the calling process; for createContainer hooks that is a process that
 //! joined the container's.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use corten_init::sys;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, fchdir};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, waitpid};
 
 use crate::error::{Error, Kind, Result};
 use crate::spec::Hook;
@@ -78,7 +83,7 @@ impl Occasion<'_> {
         let end = running.end(timeout.map(|timeout| started + timeout), self.container);
         let output = running.output();
         let reason = match end {
-            Ok(End::Exited(status)) if status.success() => {
+            Ok(End::Exited(status)) if status.exit_status() == Some(0) => {
                 tracing::debug!(
                     output,
                     "{} hook #{index} done in {} us",
@@ -104,23 +109,26 @@ impl Occasion<'_> {
     }
 }
 
-fn words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
+fn words(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => format!("wait status {:#x}", status.into_raw()),
+        (None, None) => format!("wait status {:#x}", status.as_raw()),
     }
 }
 
 enum End {
-    Exited(ExitStatus),
+    Exited(WaitStatus),
     TimedOut,
     ContainerDied,
 }
 
+/// The call that failed, and why.
+type Refusal = (&'static str, std::io::Error);
+
 /// A hook that has been started. Dropping it kills what is left of it.
 struct Running {
-    child: Child,
+    pid: Pid,
     pidfd: OwnedFd,
     output: File,
     text: Vec<u8>,
@@ -128,39 +136,26 @@ struct Running {
 }
 
 impl Running {
-    fn start(
-        occasion: &Occasion,
-        hook: &Hook,
-    ) -> std::result::Result<Running, (&'static str, std::io::Error)> {
+    fn start(occasion: &Occasion, hook: &Hook) -> std::result::Result<Running, Refusal> {
         keep_descriptors().map_err(|e| ("close_range", e))?;
         // A file, not a pipe: nobody has to read it, whatever its length.
         let state = memfd_create(c"state", MFdFlags::MFD_CLOEXEC).map_err(|e| ("memfd_create", e.into()))?;
         let mut state = File::from(state);
         state.write_all(occasion.state).and_then(|()| state.rewind()).map_err(|e| ("write", e))?;
         let (output, writer) = std::io::pipe().map_err(|e| ("pipe2", e))?;
-        let errors = writer.try_clone().map_err(|e| ("fcntl", e))?;
-
-        let mut command = Command::new(hook.path());
-        if let Some(args) = hook.args().as_ref().filter(|args| !args.is_empty()) {
-            command.arg0(&args[0]).args(&args[1..]);
-        }
-        command.env_clear();
-        let env = hook.env().iter().flatten();
-        command.envs(env.filter_map(|variable| variable.split_once('=')));
-        command.current_dir(occasion.directory).process_group(0);
-        command.stdin(Stdio::from(OwnedFd::from(state))).stdout(writer).stderr(errors);
-        let mut child = command.spawn().map_err(|e| ("execve", e))?;
-        // The command holds the pipe's write ends: end of file must mean that the hook closed them.
-        drop(command);
-        let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        let stdio = [state.as_raw_fd(), writer.as_raw_fd(), writer.as_raw_fd()];
+        let pid = spawn(hook, occasion.directory, stdio)?;
+        // End of file must mean that the hook closed it.
+        drop(writer);
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(errno) => {
-                child.kill().and_then(|()| child.wait()).map_err(|e| ("waitid", e))?;
+                kill(pid);
                 return Err(("pidfd_open", errno.into()));
             }
         };
         let output = OwnedFd::from(output).into();
-        Ok(Running { child, pidfd, output, text: Vec::new(), is_over: false })
+        Ok(Running { pid, pidfd, output, text: Vec::new(), is_over: false })
     }
 
     /// Waits for the hook's end, for `deadline`, or for `container` to die, and reads its output meanwhile.
@@ -187,7 +182,7 @@ impl Running {
                     open = self.read();
                 }
                 self.is_over = true;
-                return self.child.wait().map(End::Exited).map_err(errno);
+                return wait(self.pid).map(End::Exited);
             }
             if died {
                 return Ok(End::ContainerDied);
@@ -226,9 +221,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.is_over {
-            // All of its process group: a shell's child would go on after its timeout otherwise.
-            sys::kill(-(self.child.id() as i32), libc::SIGKILL).ok();
-            self.child.wait().ok();
+            kill(self.pid);
         }
     }
 }
@@ -240,8 +233,68 @@ fn patience(deadline: Option<Instant>) -> PollTimeout {
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }
 
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+/// Starts the hook's program in a process group of its own, with no signal blocked or ignored: we may
+/// have blocked them all (std's Command would pass that on).
+fn spawn(hook: &Hook, directory: &Path, stdio: [RawFd; 3]) -> std::result::Result<Pid, Refusal> {
+    let text = |text: &[u8]| CString::new(text).map_err(|e| ("execve", e.into()));
+    let path = text(hook.path().as_os_str().as_bytes())?;
+    let mut argv = hook
+        .args()
+        .iter()
+        .flatten()
+        .map(|arg| text(arg.as_bytes()))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    if argv.is_empty() {
+        argv.push(path.clone());
+    }
+    let envp = hook
+        .env()
+        .iter()
+        .flatten()
+        .map(|entry| text(entry.as_bytes()))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+
+    let refused = |errno: Errno| ("posix_spawn", errno.into());
+    let mut attributes = PosixSpawnAttr::init().map_err(refused)?;
+    attributes
+        .set_flags(
+            PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
+        )
+        .and_then(|()| attributes.set_pgroup(nix::unistd::Pid::from_raw(0)))
+        .and_then(|()| attributes.set_sigmask(&SigSet::empty()))
+        .and_then(|()| attributes.set_sigdefault(&SigSet::all()))
+        .map_err(refused)?;
+    let mut actions = PosixSpawnFileActions::init().map_err(refused)?;
+    for (target, fd) in stdio.into_iter().enumerate() {
+        actions.add_dup2(fd, target as RawFd).map_err(refused)?;
+    }
+
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let ours = open(".", flags, Mode::empty()).map_err(|e| ("open", e.into()))?;
+    chdir(directory).map_err(|e| ("chdir", e.into()))?;
+    let spawned = posix_spawn(path.as_c_str(), &actions, &attributes, &argv, &envp);
+    fchdir(&ours).map_err(|e| ("fchdir", e.into()))?;
+    let pid = spawned.map_err(|e| ("execve", e.into()))?;
+    Pid::from_raw(pid.as_raw()).ok_or_else(|| ("posix_spawn", Errno::ESRCH.into()))
+}
+
+/// Ends the hook and its whole process group: a shell's child would go on otherwise.
+fn kill(pid: Pid) {
+    sys::kill(-pid.as_raw_pid(), libc::SIGKILL).ok();
+    wait(pid).ok();
+}
+
+fn wait(pid: Pid) -> nix::Result<WaitStatus> {
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status),
+            Ok(None) => {}
+            Err(errno) if errno == rustix::io::Errno::INTR => {}
+            Err(errno) => return Err(Errno::from_raw(errno.raw_os_error())),
+        }
+    }
 }
 
 /// Marks every descriptor beyond stdio close-on-exec: also those that we were started with.
@@ -262,7 +315,7 @@ fn keep_descriptors() -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::process::Command;
 
     use super::*;
 
@@ -306,6 +359,17 @@ mod tests {
         let script = format!("test ! -e /proc/$$/fd/{leak} && test -e /proc/$$/fd/2");
         occasion().run(0, &hook(&script, Some(20))).unwrap();
         sys::close(leak);
+    }
+
+    #[test]
+    fn a_hook_has_its_signals() {
+        let mut mask = SigSet::empty();
+        mask.add(nix::sys::signal::Signal::SIGUSR1);
+        let before = mask.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).unwrap();
+        let status = r#"while read -r name value; do case $name in SigBlk:|SigIgn:) test $((0x$value & 0x7fffffff)) = 0 || { echo $name $value; exit 1; }; esac
+                        done </proc/self/status"#;
+        occasion().run(0, &hook(status, Some(20))).unwrap();
+        before.thread_set_mask().unwrap();
     }
 
     #[test]
