@@ -8,7 +8,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::file::{is_gone, open_at, open_dir, read, value_of, write};
+use super::file::{is_gone, open_at, open_dir, open_dir_at, read, value_of, write};
 use super::{Cgroup, Dir, Version};
 use crate::error::{Error, Kind, Result};
 
@@ -53,17 +53,22 @@ impl Cgroup {
         let root = open_dir(&dir.mountpoint).ok()?;
         let mut path = dir.relative().to_path_buf();
         while !path.as_os_str().is_empty() {
-            let fd = open_dir_below(&root, &path)?;
+            let fd = open_dir_at(&root, &path).ok()?;
             let (limit, hit) = match dir.version {
                 // Of this cgroup's own limit, Linux 5.2.
                 Version::V2 => {
                     let events = read(&fd, "memory.events.local").ok()?;
                     (read(&fd, "memory.max").ok()?, value_of(&events, "oom") != Some("0"))
                 }
-                Version::V1 => (
-                    read(&fd, "memory.limit_in_bytes").ok()?,
-                    read(&fd, "memory.failcnt").ok()?.trim() != "0",
-                ),
+                // The peak, because newer kernels (6.18) count no failures any more. With swap as
+                // much as memory it may be the limit of both together that was reached.
+                Version::V1 => {
+                    let number = |file: &str| read(&fd, file).ok()?.trim().parse::<u64>().ok();
+                    let limit = number("memory.limit_in_bytes")?;
+                    let peak = number("memory.max_usage_in_bytes")?;
+                    // A large page may not have fitted any more.
+                    (limit.to_string(), peak >= limit - limit / 10)
+                }
             };
             if hit {
                 let cgroup = dir.mountpoint.join(&path);
@@ -170,8 +175,4 @@ impl Dir {
             Err(errno) => is_gone(errno),
         }
     }
-}
-
-fn open_dir_below(root: &OwnedFd, path: &std::path::Path) -> Option<OwnedFd> {
-    super::file::open_dir_at(root, path).ok()
 }
