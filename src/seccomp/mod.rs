@@ -9,6 +9,7 @@
 pub mod abi;
 mod args;
 pub mod compile;
+pub mod explain;
 pub mod policy;
 mod syscalls;
 

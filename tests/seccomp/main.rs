@@ -5,7 +5,7 @@ mod bpf;
 mod model;
 mod random;
 
-use corten::seccomp::{self, Abi, Filter};
+use corten::seccomp::{self, Abi, Filter, explain, policy};
 use corten::spec::{Problem, Seccomp};
 use seccompiler::sock_filter;
 
@@ -91,6 +91,11 @@ fn engines_profiles_mean_what_the_model_says_for_every_number_and_boundary() {
     }
 }
 
+/// Whether `data` is a syscall that `abi` has, or could have one day.
+fn is_of(abi: Abi, data: &bpf::Data) -> bool {
+    data.arch == abi.audit() && (abi == Abi::X32) == (data.nr >> 30 == 1) && data.nr < 0x8000_0000
+}
+
 #[test]
 fn random_profiles_mean_what_the_model_says() {
     let mut random = Random::new(20);
@@ -99,6 +104,7 @@ fn random_profiles_mean_what_the_model_says() {
         let native = random.pick(&[Abi::X86_64, Abi::X86_64, Abi::Aarch64, Abi::Riscv64]);
         let program = compile(&profile, native).program;
         let model = Model::new(&profile, native);
+        let policy = policy::resolve(&profile, native).expect("a valid profile");
         let values = arguments(&profile);
         for _ in 0..400 {
             let data = bpf::Data {
@@ -108,6 +114,11 @@ fn random_profiles_mean_what_the_model_says() {
             };
             let want = model.answers(data.arch, data.nr)(&data.args);
             assert_eq!(bpf::run(&program, &data).0, want, "round {round} {data:x?} {profile:#?}");
+            if let Some(abi) = Abi::ALL.into_iter().find(|abi| is_of(*abi, &data)) {
+                let verdicts = explain::explain(&policy, abi, data.nr, &data.args.map(Some));
+                assert_eq!(verdicts.len(), 1);
+                assert_eq!(verdicts[0].action.value(), want, "round {round} {data:x?} {verdicts:?}");
+            }
         }
     }
 }
