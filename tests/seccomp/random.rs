@@ -69,6 +69,25 @@ const VALUES: [u64; 14] = [
     u64::MAX,
 ];
 
+/// Values around every constant of the profile, in both halves.
+pub fn boundaries(profile: &Seccomp) -> Vec<u64> {
+    let mut values = vec![0, 1, u64::from(u32::MAX), 1 << 32, 1 << 31, u64::MAX];
+    for arg in profile.syscalls.iter().flatten().flat_map(|rule| rule.args.iter().flatten()) {
+        for value in [arg.value, arg.value_two, arg.value & arg.value_two, !arg.value | arg.value_two] {
+            values.extend([
+                value.wrapping_sub(1),
+                value,
+                value.wrapping_add(1),
+                value ^ 1 << 32,
+                value | 1 << 63,
+            ]);
+        }
+    }
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
 impl Random {
     pub fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
@@ -128,7 +147,7 @@ impl Random {
 
     fn errno(&mut self, action: &str) -> Option<u32> {
         let takes = ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"].contains(&action);
-        (takes && self.below(3) > 0).then(|| self.pick(&[0, 1, 2, 38, 4095]))
+        (takes && self.below(3) > 0).then(|| self.pick(&[0, 1, 2, 38, 4094]))
     }
 
     fn rule(&mut self) -> Syscall {
@@ -153,5 +172,36 @@ impl Random {
             value_two: self.pick(&VALUES),
             op: self.pick(&OPS).to_owned(),
         }
+    }
+
+    /// A profile that libseccomp can judge: one rule for each syscall, and no argument tested twice.
+    pub fn judgeable_profile(&mut self) -> Seccomp {
+        // What multiplexes others would get their rules as well.
+        let mut names: Vec<&str> = (0..450).filter_map(|nr| Abi::X86_64.syscall_name(nr)).collect();
+        names.retain(|name| abi::find(name).is_none_or(|entry| Abi::I386.multiplexer(entry).is_none()));
+        names.extend(["socket", "connect", "accept", "shmat"]);
+        let mut profile = self.profile();
+        while profile.default_action == "SCMP_ACT_NOTIFY" {
+            profile = self.profile();
+        }
+        profile.listener_path = None;
+        let mut syscalls = Vec::new();
+        while self.below(60) > 0 && names.len() > 50 {
+            let count = self.pick(&[1, 1, 3, 40]);
+            let some = (0..count).map(|_| names.swap_remove(self.below(names.len())).to_owned()).collect();
+            let action = self
+                .pick(&ACTIONS.map(|name| if name == "SCMP_ACT_NOTIFY" { "SCMP_ACT_TRAP" } else { name }));
+            let mut args: Vec<SyscallArg> = (0..self.below(4)).map(|_| self.arg()).collect();
+            args.sort_by_key(|arg| arg.index);
+            args.dedup_by_key(|arg| arg.index);
+            syscalls.push(Syscall {
+                names: some,
+                action: action.to_owned(),
+                errno_ret: self.errno(action),
+                args: Some(args),
+            });
+        }
+        profile.syscalls = Some(syscalls);
+        profile
     }
 }
