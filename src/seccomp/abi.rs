@@ -99,20 +99,19 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// A series of look-ups. Engines list most names in alphabetical order, so that the next one is near.
 #[derive(Default)]
 pub struct Lookup {
-    last: usize,
+    next: usize,
 }
 
 impl Lookup {
     pub fn find(&mut self, name: &str) -> Option<&'static Entry> {
-        let mut low = if TABLE[self.last].0 <= name { self.last } else { 0 };
-        let mut step = 1;
-        while low + step < TABLE.len() && TABLE[low + step].0 <= name {
-            low += step;
-            step *= 2;
-        }
-        let high = TABLE.len().min(low + step);
-        let at = low + TABLE[low..high].binary_search_by(|entry| entry.0.cmp(name)).ok()?;
-        self.last = at;
+        const NEAR: usize = 4;
+        let end = TABLE.len().min(self.next + NEAR);
+        let near = TABLE[self.next..end].iter().position(|entry| entry.0 == name);
+        let at = match near {
+            Some(distance) => self.next + distance,
+            None => TABLE.binary_search_by(|entry| entry.0.cmp(name)).ok()?,
+        };
+        self.next = at + 1;
         Some(&TABLE[at])
     }
 }
@@ -128,13 +127,13 @@ mod tests {
 
     #[test]
     fn every_name_is_found_whatever_came_before_it() {
-        for last in 0..TABLE.len() {
+        for next in 0..=TABLE.len() {
             for entry in TABLE {
-                assert_eq!(Lookup { last }.find(entry.0), Some(entry));
+                assert_eq!(Lookup { next }.find(entry.0), Some(entry));
             }
-            assert_eq!(Lookup { last }.find("no_such_call"), None);
-            assert_eq!(Lookup { last }.find(""), None);
-            assert_eq!(Lookup { last }.find("zzz"), None);
+            assert_eq!(Lookup { next }.find("no_such_call"), None);
+            assert_eq!(Lookup { next }.find(""), None);
+            assert_eq!(Lookup { next }.find("zzz"), None);
         }
     }
 
