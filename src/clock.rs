@@ -8,7 +8,7 @@ pub fn seconds() -> String {
 }
 
 /// Now, to the nanosecond without trailing zeros, as Go's RFC3339Nano: `2026-11-20T16:38:45.1203Z`.
-pub fn nanoseconds() -> String {
+pub fn now() -> String {
     with_fraction(since_epoch())
 }
 
