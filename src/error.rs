@@ -42,12 +42,22 @@ struct Inner {
     call: Option<String>,
     cause: Option<String>,
     errno: Option<Errno>,
+    /// The cause says what the errno says.
+    worded: bool,
 }
 
 impl Error {
     /// `what` is "cannot VERB OBJECT".
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, what: what.into(), place: None, call: None, cause: None, errno: None }))
+        Error(Box::new(Inner {
+            kind,
+            what: what.into(),
+            place: None,
+            call: None,
+            cause: None,
+            errno: None,
+            worded: false,
+        }))
     }
 
     /// The kernel refused `call` while we tried `what`.
@@ -86,6 +96,14 @@ impl Error {
     pub fn call(mut self, call: &str, errno: Errno) -> Error {
         self.0.call = Some(call.to_owned());
         self.0.errno = Some(errno);
+        self
+    }
+
+    /// Remembers the errno for those who ask, where the cause says it in better words.
+    #[must_use]
+    pub fn errno_only(mut self, errno: Errno) -> Error {
+        self.0.errno = Some(errno);
+        self.0.worded = true;
         self
     }
 
@@ -145,7 +163,7 @@ impl fmt::Display for Error {
         if let Some(call) = &inner.call {
             write!(f, ": {call}")?;
         }
-        if let Some(errno) = inner.errno {
+        if let Some(errno) = inner.errno.filter(|_| !inner.worded) {
             write!(f, ": {}", describe(errno))?;
         }
         if let Some(cause) = &inner.cause {

@@ -6,6 +6,7 @@ pub mod container;
 pub mod error;
 pub mod host;
 pub mod log;
+pub mod netlink;
 pub mod plan;
 pub mod seccomp;
 pub mod spec;

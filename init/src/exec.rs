@@ -72,7 +72,7 @@ pub enum Ended {
 /// Runs a hook to its end. A hook that cannot be executed is a fault with the call and errno.
 pub fn hook(program: &Program, hook: &Hook) -> Result<Ended, Fault> {
     let step = program.progress.load(Ordering::Relaxed);
-    let side = sys::clone3(0, None).called("clone3")?;
+    let side = sys::clone3(libc::CLONE_PIDFD as u64, None).called("clone3")?;
     let Side::Parent { pid, pidfd } = side else { become_hook(program, hook, step) };
     let mut timed_out = false;
     let mut ready = [libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 }];

@@ -83,7 +83,7 @@ pub enum Sync {
 /// One thing the init process does. Descriptions of the calls are in the man pages of section 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
-    /// Writes "0" to a cgroup v1 `tasks` file: we join.
+    /// Writes "0" to a cgroup's `tasks` or `cgroup.procs`: we join. An empty slot: the clone did it.
     JoinCgroup(Slot),
     /// setns(2).
     Join {

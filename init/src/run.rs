@@ -71,6 +71,7 @@ impl<'p> State<'p> {
         let program = self.program;
         let text = |text| program.text(text);
         match *op {
+            Op::JoinCgroup(tasks) if program.slot(tasks) < 0 => Ok(()),
             Op::JoinCgroup(tasks) => {
                 let joined = sys::write(program.slot(tasks), b"0").called("write").map(drop);
                 program.close(tasks);

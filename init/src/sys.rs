@@ -304,7 +304,7 @@ pub const CLONE_NEWTIME: u64 = 0x80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Child,
-    /// `pidfd` is close-on-exec.
+    /// `pidfd` is close-on-exec; -1 without `CLONE_PIDFD`.
     Parent {
         pid: i32,
         pidfd: i32,
@@ -328,7 +328,7 @@ struct CloneArgs {
 pub fn clone3(flags: u64, cgroup: Option<i32>) -> Result<Side> {
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
-        flags: flags | libc::CLONE_PIDFD as u64,
+        flags,
         pidfd: &raw mut pidfd as u64,
         // With CLONE_PARENT the kernel takes the exit signal from the caller and refuses another.
         exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
@@ -454,31 +454,6 @@ pub fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Result<usize> {
             answer => return answer,
         }
     }
-}
-
-/// Receives one message and its descriptors (close-on-exec; -1 where none came).
-pub fn receive(socket: i32, bytes: &mut [u8], fds: &mut [i32; MOST_FDS]) -> Result<usize> {
-    fds.fill(-1);
-    let mut control = Control { size: 0, level: 0, kind: 0, fds: [-1; MOST_FDS] };
-    let iov = [bytes.as_mut_ptr() as u64, bytes.len() as u64];
-    let control_size = size_of::<Control>() as u64;
-    let mut message =
-        Message { name: (0, 0), iov: &iov, iov_count: 1, control: &mut control, control_size, flags: 0 };
-    let length = loop {
-        match call!(SYS_recvmsg, socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) {
-            Err(Errno(libc::EINTR)) => {}
-            answer => break answer?,
-        }
-    };
-    if message.control_size >= Control::HEADER
-        && (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
-    {
-        let count = (control.size.saturating_sub(Control::HEADER) / 4) as usize;
-        for (slot, fd) in fds.iter_mut().zip(control.fds).take(count) {
-            *slot = fd;
-        }
-    }
-    Ok(length)
 }
 
 /// prctl(2) with plain numbers.

@@ -219,7 +219,7 @@ fn preparation(plan: &Plan) -> Vec<(String, String)> {
         let line = match open {
             Open::Namespace { path } => (format!("open the namespace {path}"), "/linux/namespaces"),
             Open::Init => ("open the container's init".to_owned(), ""),
-            Open::Tasks(_) => continue,
+            Open::Tasks(_) | Open::Unified => continue,
             Open::Tree { source, map, .. } => {
                 let mapped = if map.is_some() { " with its ids mapped" } else { "" };
                 (format!("open the mount {source}{mapped}"), "/mounts")

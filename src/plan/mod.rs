@@ -25,6 +25,8 @@ use crate::spec::{LinuxIdMapping, Spec, invalid};
 pub use create::{Create, create};
 pub use dump::{describe, json, text};
 pub use exec::{Exec, exec};
+pub use namespaces::Namespaces;
+pub use process::limit_name;
 
 /// A place in config.json: a JSON pointer, without the cost of writing it down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +90,8 @@ pub enum Open {
     Init,
     /// The `tasks` file of the container's cgroup in its n-th v1 hierarchy.
     Tasks(usize),
+    /// `cgroup.procs` of the container's cgroup2, where the clone cannot put the child there.
+    Unified,
     /// A copy of the mount tree at a path of the host, id-mapped where `map` says so.
     Tree { source: String, recursive: bool, map: Option<IdMap>, map_recursive: bool },
     /// A user namespace with an id map, for a mount.
@@ -149,6 +153,8 @@ pub struct Plan {
     /// The seccomp program, eight bytes an instruction.
     pub filter: Vec<u64>,
     pub filter_flags: u32,
+    /// The steps from [`Op::Start`] on as the errors name them: `start` has no plan.
+    pub late: Vec<Text>,
     /// startContainer hooks.
     pub hooks: Vec<InitHook>,
 
@@ -259,13 +265,22 @@ impl Builder {
         Error::new(kind, what).at(self.origin.to_string())
     }
 
-    fn finish(self) -> Result<Plan> {
+    fn finish(mut self) -> Result<Plan> {
         if usize::from(Slot::FIRST_OPEN) + self.plan.opens.len() > Slot::COUNT {
             let most = Slot::COUNT - usize::from(Slot::FIRST_OPEN);
             return Err(Error::new(Kind::Unsupported, "cannot plan the container").because(format!(
                 "{} descriptors are needed at once (mounts in a user namespace, joined namespaces), {most} are possible",
                 self.plan.opens.len()
             )));
+        }
+        if let Some(start) = self.plan.start_step() {
+            for step in start..self.plan.steps.len() {
+                let words = format!("cannot {}", describe(&self.plan, step));
+                let origin = self.plan.steps[step].origin.to_string();
+                let words = if origin.is_empty() { words } else { format!("{words} (config.json#{origin})") };
+                let words = self.text(words);
+                self.plan.late.push(words);
+            }
         }
         Ok(self.plan)
     }

@@ -160,6 +160,11 @@ pub(super) fn join_cgroup(b: &mut Builder) {
         let slot = b.open(Open::Tasks(index));
         b.step(Op::JoinCgroup(slot));
     }
+    if b.plan.cgroup.unified().is_some() {
+        // Empty where the clone puts the child there.
+        let slot = b.open(Open::Unified);
+        b.step(Op::JoinCgroup(slot));
+    }
 }
 
 fn become_mapped_root(b: &mut Builder, spec: &Spec, user: Source) {

@@ -353,27 +353,33 @@ fn limits(b: &mut Builder, process: &Process) {
     }
 }
 
-/// The number of a resource limit (getrlimit(2)).
-pub(crate) fn resource(name: &str) -> Option<u32> {
-    const NAMES: [&str; 16] = [
-        "RLIMIT_CPU",
-        "RLIMIT_FSIZE",
-        "RLIMIT_DATA",
-        "RLIMIT_STACK",
-        "RLIMIT_CORE",
-        "RLIMIT_RSS",
-        "RLIMIT_NPROC",
-        "RLIMIT_NOFILE",
-        "RLIMIT_MEMLOCK",
-        "RLIMIT_AS",
-        "RLIMIT_LOCKS",
-        "RLIMIT_SIGPENDING",
-        "RLIMIT_MSGQUEUE",
-        "RLIMIT_NICE",
-        "RLIMIT_RTPRIO",
-        "RLIMIT_RTTIME",
-    ];
-    NAMES.iter().position(|known| *known == name).map(|number| number as u32)
+/// The resource limits of getrlimit(2), by their numbers.
+const LIMITS: [&str; 16] = [
+    "RLIMIT_CPU",
+    "RLIMIT_FSIZE",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
+];
+
+fn resource(name: &str) -> Option<u32> {
+    LIMITS.iter().position(|known| *known == name).map(|number| number as u32)
+}
+
+/// The name of a resource limit.
+pub fn limit_name(resource: u32) -> &'static str {
+    LIMITS.get(resource as usize).unwrap_or(&"a limit")
 }
 
 fn start_hooks(b: &mut Builder, spec: Option<&Spec>) {

@@ -1,0 +1,258 @@
+//! From a plan to a running init process: opens what the plan wants open, lends the init its program,
+//! and clones.
+
+use std::cell::Cell;
+use std::ffi::c_char;
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use corten_init::program::{Hook, Op, Program, Slot, Text};
+use corten_init::sys::{self, Side};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::idmap;
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::plan::{Open, Plan};
+
+/// The init process, and what binds us to it.
+pub struct Init {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub socket: OwnedFd,
+    progress: &'static AtomicU32,
+    /// Files that startContainer hooks read the state from; written once the pid is known.
+    pub hook_state: Option<OwnedFd>,
+    /// It is ours to end and to reap: nobody else has heard of it yet.
+    unfinished: bool,
+}
+
+impl Init {
+    /// The number of the step it was last seen at.
+    pub fn step(&self) -> usize {
+        (self.progress.load(Ordering::Relaxed) & 0xffff) as usize
+    }
+
+    /// From now on it lives on when this value is dropped.
+    pub fn release(&mut self) {
+        self.unfinished = false;
+    }
+
+    /// The container goes on in `pid`, another child of ours; the process so far ends by itself.
+    pub fn replace(&mut self, pid: i32) -> Result<()> {
+        let what = "cannot follow the init process";
+        self.pidfd = pidfd_of(pid, what)?;
+        let before = std::mem::replace(&mut self.pid, pid);
+        sys::wait(before, libc::__WALL).map_err(|errno| kernel(what, "wait4", errno))?;
+        Ok(())
+    }
+
+    /// Waits until it has ended, and reaps it: the wait status.
+    pub fn reap(&mut self) -> Result<i32> {
+        self.unfinished = false;
+        let status = sys::wait(self.pid, libc::__WALL);
+        let status =
+            status.map_err(|errno| kernel("cannot wait for the container's process", "wait4", errno))?;
+        Ok(status.unwrap_or(0))
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        if self.unfinished {
+            // Both fail only if it is gone already.
+            let _ = sys::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGKILL, 0, 0);
+            let _ = sys::wait(self.pid, libc::__WALL);
+        }
+    }
+}
+
+/// A kernel's answer as an error.
+pub fn kernel(what: impl Into<String>, call: &str, errno: sys::Errno) -> Error {
+    Error::kernel(what, call, Errno::from_raw(errno.0))
+}
+
+/// A pidfd of our child, which keeps its pid until we reap it.
+fn pidfd_of(pid: i32, what: &str) -> Result<OwnedFd> {
+    let gone = || Error::kernel(what, "pidfd_open", Errno::ESRCH);
+    let pid = rustix::process::Pid::from_raw(pid).ok_or_else(gone)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .map_err(|errno| Error::kernel(what, "pidfd_open", Errno::from_raw(errno.raw_os_error())))
+}
+
+/// What a launch needs besides the plan.
+pub struct Launch<'a> {
+    pub plan: &'a Plan,
+    pub host: &'a Host,
+    /// The socket on which the container will wait for `start`.
+    pub start: Option<OwnedFd>,
+    /// The init of the container that `exec` joins.
+    pub container: Option<BorrowedFd<'a>>,
+    /// Where the container's processes are if not in the plan's cgroup: it may have moved them below,
+    /// and then nobody may be put in between (cgroups(7), "no internal processes").
+    pub elsewhere: Option<&'a Cgroup>,
+}
+
+impl Launch<'_> {
+    /// Starts the init process. It runs until its first need of us.
+    pub fn launch(self) -> Result<Init> {
+        let plan = self.plan;
+        let what = "cannot start the init process";
+        let entry = plan.cgroup.entry()?;
+        let opened = self.open(&entry)?;
+        let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|errno| Error::kernel(what, "socketpair", errno))?;
+        let progress = sys::shared_word().map_err(|errno| kernel(what, "mmap", errno))?;
+        let hook_state = if plan.hooks.is_empty() { None } else { Some(memory_file("state")?) };
+        let hook_output = if plan.hooks.is_empty() { None } else { Some(memory_file("output")?) };
+
+        let first_extra = usize::from(Slot::FIRST_OPEN) + plan.opens.len();
+        let slots = vec![Cell::new(-1); first_extra + 2];
+        slots[usize::from(Slot::SYNC.0)].set(its.as_raw_fd());
+        let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        slots[usize::from(Slot::START.0)].set(number(&self.start));
+        for (index, fd) in opened.iter().enumerate() {
+            slots[usize::from(Slot::FIRST_OPEN) + index].set(number(fd));
+        }
+        slots[first_extra].set(number(&hook_state));
+        slots[first_extra + 1].set(number(&hook_output));
+
+        let pointer = |text: &Text| plan.text.as_ptr().wrapping_add(text.at as usize).cast::<c_char>();
+        let array = |texts: &[Text]| texts.iter().map(pointer).chain([std::ptr::null()]).collect::<Vec<_>>();
+        let argv = array(&plan.argv);
+        let mut envp = array(&plan.envp);
+        let home: Vec<Cell<u8>> = b"HOME=/\0".iter().copied().chain([0; HOME_MAX]).map(Cell::new).collect();
+        if plan.home {
+            envp.insert(envp.len() - 1, home.as_ptr().cast::<c_char>());
+        }
+        let arrays: Vec<_> = plan.hooks.iter().map(|hook| (array(&hook.argv), array(&hook.envp))).collect();
+        let hooks: Vec<_> = plan
+            .hooks
+            .iter()
+            .zip(&arrays)
+            .map(|(hook, (argv, envp))| Hook {
+                path: hook.path,
+                argv,
+                envp,
+                state: Slot(first_extra as u16),
+                output: Slot(first_extra as u16 + 1),
+                timeout: hook.timeout,
+            })
+            .collect();
+        let steps: Vec<Op> = plan.steps.iter().map(|step| step.op).collect();
+        let program = Program {
+            steps: &steps,
+            text: &plan.text,
+            words: &plan.words,
+            slots: &slots,
+            argv: &argv,
+            envp: &envp,
+            home: &home,
+            filter: &plan.filter,
+            hooks: &hooks,
+            late: &plan.late,
+            preserve: plan.preserve,
+            progress,
+        };
+        if !plan.initial_affinity.is_empty() {
+            sys::sched_setaffinity(0, &plan.initial_affinity).map_err(|errno| {
+                kernel("cannot set the initial CPU affinity", "sched_setaffinity", errno)
+                    .at("/process/execCPUAffinity/initial")
+            })?;
+        }
+        let (pid, pidfd) = self.clone(&program, &entry)?;
+        Ok(Init { pid, pidfd, socket: ours, progress, hook_state, unfinished: true })
+    }
+
+    /// Clones, in the child runs the program, in the parent returns.
+    fn clone(&self, program: &Program, entry: &cgroup::Entry) -> Result<(i32, OwnedFd)> {
+        let what = "cannot clone the init process";
+        let place = self.plan.pid_namespace.map(|slot| program.slot(slot));
+        let own = match place {
+            Some(namespace) => {
+                let pid = libc::CLONE_NEWPID as u64;
+                let own = File::open("/proc/self/ns/pid").map_err(|e| Error::io(what, "open", e))?;
+                sys::setns(namespace, pid).map_err(|errno| {
+                    kernel("cannot join the pid namespace", "setns", errno).at("/linux/namespaces")
+                })?;
+                Some(own)
+            }
+            None => None,
+        };
+        let kinds = self.plan.kinds;
+        let clone = |cgroup| sys::clone3(kinds | sys::CLONE_CLEAR_SIGHAND, cgroup);
+        let mut side = clone(entry.into_cgroup.as_ref().map(AsRawFd::as_raw_fd));
+        if let (Err(errno), true) = (side, entry.into_cgroup.is_some()) {
+            // Linux before 5.7; a threaded cgroup; a cgroup with controllers for its children.
+            if matches!(errno.0, libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBUSY | libc::E2BIG) {
+                let _procs = self.unified(program, errno.0 == libc::EBUSY)?;
+                side = clone(None);
+            }
+        }
+        match side.map_err(|errno| kernel(what, "clone3", errno))? {
+            Side::Child => corten_init::run(program),
+            Side::Parent { pid, .. } => {
+                if let Some(own) = own {
+                    sys::setns(own.as_raw_fd(), libc::CLONE_NEWPID as u64)
+                        .map_err(|errno| kernel(what, "setns", errno))?;
+                }
+                Ok((pid, pidfd_of(pid, what)?))
+            }
+        }
+    }
+
+    /// Lets the child join the cgroup2 by itself: `cgroup.procs` in its slot.
+    fn unified(&self, program: &Program, busy: bool) -> Result<Option<OwnedFd>> {
+        let cgroup = self.elsewhere.filter(|_| busy).unwrap_or(&self.plan.cgroup);
+        let Some(dir) = cgroup.unified() else { return Ok(None) };
+        let path = dir.full_path().join("cgroup.procs");
+        let what = format!("cannot open {}", path.display());
+        let file = File::options().write(true).open(path).map_err(|e| Error::io(what, "open", e))?;
+        let procs = OwnedFd::from(file);
+        if let Some(index) = self.plan.opens.iter().position(|open| *open == Open::Unified) {
+            program.set(Slot(Slot::FIRST_OPEN + index as u16), procs.as_raw_fd());
+        }
+        Ok(Some(procs))
+    }
+
+    fn open(&self, entry: &cgroup::Entry) -> Result<Vec<Option<OwnedFd>>> {
+        self.plan.opens.iter().map(|open| self.open_one(open, entry)).collect()
+    }
+
+    fn open_one(&self, open: &Open, entry: &cgroup::Entry) -> Result<Option<OwnedFd>> {
+        let duplicate = |fd: BorrowedFd| {
+            fd.try_clone_to_owned()
+                .map(Some)
+                .map_err(|e| Error::io("cannot start the init process", "fcntl", e))
+        };
+        match open {
+            Open::Namespace { path } => {
+                let what = || format!("cannot open namespace {path}");
+                File::open(path)
+                    .map(|file| Some(file.into()))
+                    .map_err(|e| Error::io(what(), "open", e).at("/linux/namespaces"))
+            }
+            Open::Init => self.container.map_or(Ok(None), duplicate),
+            Open::Tasks(index) => {
+                entry.tasks.get(*index).map_or(Ok(None), |fd| duplicate(std::os::fd::AsFd::as_fd(fd)))
+            }
+            Open::Unified => Ok(None),
+            Open::Tree { source, recursive, map, map_recursive } => {
+                idmap::tree(source, *recursive, map.as_ref(), *map_recursive, self.host).map(Some)
+            }
+            Open::Userns(map) => idmap::userns(map, self.host).map(Some),
+        }
+    }
+}
+
+/// The longest home directory that is taken from a passwd file.
+const HOME_MAX: usize = 1024;
+
+fn memory_file(name: &str) -> Result<OwnedFd> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC)
+        .map_err(|errno| Error::kernel("cannot prepare hooks", "memfd_create", errno))
+}
