@@ -1,5 +1,7 @@
 //! `corten list`: all containers of a state root.
 
+use std::time::Duration;
+
 use clap::{Arg, ArgMatches, value_parser};
 
 use super::{Global, Subcommand, Words, print, switch, value};
@@ -52,15 +54,18 @@ fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     Ok(0)
 }
 
-/// All containers that can be read. A damaged or vanishing one is no reason not to list the others.
+/// All containers that can be read. A damaged one is no reason not to list the others.
 fn read(global: &Global) -> Result<Vec<(State, Status)>> {
     let mut containers = Vec::new();
     for id in store::ids(&global.root)? {
-        match store::open(&global.root, &id).and_then(|entry| Ok((entry.state()?, entry))) {
-            Ok((state, entry)) => {
+        let Ok(entry) = store::open(&global.root, &id) else { continue };
+        match entry.state() {
+            Ok(state) => {
                 let status = state.status(&entry);
                 containers.push((state, status));
             }
+            // Whoever holds the lock is about to write its state, or to delete it.
+            Err(error) if error.kind() == Kind::NotFound && entry.lock(Duration::ZERO).is_err() => {}
             Err(error) => tracing::warn!("load container {id}: {error}"),
         }
     }
@@ -139,12 +144,36 @@ fn user_name(passwd: &str, uid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::Rootless;
 
     #[test]
     fn tables_are_those_of_go() {
         let rows =
             [["ID", "BUNDLE", "OWNER"], ["rt1", "/tmp/clitest/b", "root"]].map(|row| row.map(String::from));
         assert_eq!(table(&rows), "ID          BUNDLE           OWNER\nrt1         /tmp/clitest/b   root\n");
+    }
+
+    #[test]
+    fn a_damaged_container_does_not_hide_the_others() {
+        let root = std::env::temp_dir().join(format!("corten-list-{}", std::process::id()));
+        let global =
+            Global { root: root.clone(), systemd_cgroup: false, rootless: Rootless::False, debug: false };
+        let (broken, lock) = store::create(&root, "broken").unwrap();
+        let (good, _lock) = store::create(&root, "good").unwrap();
+        good.write_state(&State { id: "good".into(), ..State::default() }).unwrap();
+        let ids = || read(&global).unwrap().into_iter().map(|(state, _)| state.id).collect::<Vec<_>>();
+        assert_eq!(ids(), ["good"], "without a state and locked");
+        drop(lock);
+        assert_eq!(ids(), ["good"], "without a state");
+        std::fs::write(broken.path().join("state.json"), "{").unwrap();
+        assert_eq!(ids(), ["good"], "with a damaged state");
+        assert!(
+            as_json(&read(&global).unwrap())
+                .unwrap()
+                .starts_with(r#"[{"ociVersion":"","id":"good","pid":0,"#)
+        );
+        assert_eq!(as_json(&[]).unwrap(), "null\n");
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
