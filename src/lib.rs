@@ -1,6 +1,7 @@
 //! corten: a low-level OCI container runtime.
 pub mod bundle;
 pub mod cgroup;
+pub mod cli;
 pub mod clock;
 pub mod container;
 pub mod error;

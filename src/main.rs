@@ -1,1 +1,5 @@
-fn main() {}
+//! The `corten` binary: see `corten::cli`.
+
+fn main() -> std::process::ExitCode {
+    corten::cli::main(std::env::args_os())
+}

@@ -466,6 +466,17 @@ mod tests {
     }
 
     #[test]
+    fn of_many_creators_one_wins() {
+        let root = Root::new("race");
+        let path = &root.0;
+        let winners = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(move || create(path, "a").is_ok())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|won| *won).count()
+        });
+        assert_eq!(winners, 1);
+    }
+
+    #[test]
     fn a_locked_container_says_who_locked_it() {
         let root = Root::new("lock");
         let (entry, lock) = create(&root.0, "a").unwrap();
