@@ -299,7 +299,7 @@ impl<'p> State<'p> {
     }
 
     fn seccomp(&self, step: u32, flags: u32, listener: bool) -> Result<(), Fault> {
-        let fd = sys::seccomp(flags, self.program.filter).called("seccomp")?;
+        let fd = sys::seccomp::load(flags, self.program.filter).called("seccomp")?;
         if listener {
             self.ask(&Message::Listener { step }, &[fd])?;
             sys::close(fd);

@@ -541,16 +541,6 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     call!(SYS_prlimit64, pid, resource, limits.as_ptr(), null_mut::<u64>()).map(drop)
 }
 
-/// seccomp(2) `SECCOMP_SET_MODE_FILTER`: the listener's descriptor with `SECCOMP_FILTER_FLAG_NEW_LISTENER`, else 0.
-/// A program's instruction is 8 bytes in the layout of `struct sock_filter`.
-pub fn seccomp(flags: u32, program: &[u64]) -> Result<i32> {
-    #[repr(C)]
-    struct Program(u16, *const u64);
-    let length = u16::try_from(program.len()).map_err(|_| Errno(libc::E2BIG))?;
-    let program = Program(length, program.as_ptr());
-    call!(SYS_seccomp, 1u32, flags, &raw const program).map(|fd| fd as i32)
-}
-
 /// `TIOCSPTLCK`: makes the other side of a pseudoterminal usable.
 pub fn unlock_terminal(master: i32) -> Result<()> {
     let unlocked: c_int = 0;
@@ -573,3 +563,4 @@ pub fn loopback_up() -> Result<()> {
     answer.map(drop)
 }
 pub mod bpf;
+pub mod seccomp;

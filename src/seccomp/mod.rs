@@ -10,6 +10,7 @@ pub mod abi;
 mod args;
 pub mod compile;
 pub mod explain;
+pub mod features;
 pub mod policy;
 mod syscalls;
 
