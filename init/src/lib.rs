@@ -14,6 +14,7 @@
 
 mod devices;
 mod exec;
+mod hold;
 mod mounts;
 mod paths;
 mod process;
@@ -23,4 +24,5 @@ pub mod sys;
 mod terminal;
 pub mod wire;
 
+pub use hold::hold;
 pub use run::run;

@@ -31,30 +31,30 @@ impl Cgroup {
     /// directory cannot be made; `errno` is EACCES, EPERM or EROFS without permission. What was
     /// created is removed again, except ancestors.
     pub fn create(&self) -> Result<()> {
-        let mut created: Vec<&Dir> = Vec::new();
-        let result = (|| {
-            for dir in &self.dirs {
-                let new = match dir.version {
-                    Version::V1 => dir.create_v1(),
-                    Version::V2 => dir.create_v2(),
-                };
-                let new = new.map_err(|(call, errno)| {
-                    Error::kernel(format!("cannot create cgroup {}", dir.full_path().display()), call, errno)
-                })?;
-                if new {
-                    created.push(dir);
+        let new = self.create_dirs()?;
+        let used = if new.len() < self.dirs.len() { self.check_unused() } else { Ok(()) };
+        used.inspect_err(|_| discard(&new))
+    }
+
+    /// As [`Cgroup::create`], whoever is in it. Returns the directories that are new.
+    pub(super) fn create_dirs(&self) -> Result<Vec<&Dir>> {
+        let mut new: Vec<&Dir> = Vec::new();
+        for dir in &self.dirs {
+            let created = match dir.version {
+                Version::V1 => dir.create_v1(),
+                Version::V2 => dir.create_v2(),
+            };
+            match created {
+                Ok(true) => new.push(dir),
+                Ok(false) => {}
+                Err((call, errno)) => {
+                    discard(&new);
+                    let what = format!("cannot create cgroup {}", dir.full_path().display());
+                    return Err(Error::kernel(what, call, errno));
                 }
             }
-            if created.len() < self.dirs.len() { self.check_unused() } else { Ok(()) }
-        })();
-        if result.is_err() {
-            for dir in created {
-                // The first failure is the one to tell; a cgroup without processes can be removed.
-                let _ = open_dir(&dir.mountpoint)
-                    .and_then(|root| unlinkat(root, dir.relative(), UnlinkatFlags::RemoveDir));
-            }
         }
-        result
+        Ok(new)
     }
 
     fn check_unused(&self) -> Result<()> {
@@ -94,6 +94,15 @@ impl Cgroup {
             }
         }
         fchownat(&fd, "", Some(Uid::from_raw(uid)), None, AtFlags::AT_EMPTY_PATH).map_err(cannot)
+    }
+}
+
+/// Removes what was created in vain.
+fn discard(dirs: &[&Dir]) {
+    for dir in dirs {
+        // The failure before is the one to tell; a cgroup without processes can be removed.
+        let _ = open_dir(&dir.mountpoint)
+            .and_then(|root| unlinkat(root, dir.relative(), UnlinkatFlags::RemoveDir));
     }
 }
 

@@ -25,6 +25,7 @@ mod remove;
 mod restrict;
 mod settings;
 pub mod stats;
+pub mod systemd;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -50,6 +51,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     dirs: Vec<Dir>,
+    /// The systemd unit that the directories belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<systemd::Unit>,
 }
 
 /// The container's directory in one hierarchy.
@@ -76,7 +80,7 @@ pub struct Entry {
 
 impl Cgroup {
     pub(crate) fn new(dirs: impl Iterator<Item = Dir>) -> Cgroup {
-        Cgroup { dirs: dirs.collect() }
+        Cgroup { dirs: dirs.collect(), unit: None }
     }
 
     /// No cgroup at all: the container stays where the runtime is. Every method is then a no-op.
@@ -162,6 +166,10 @@ impl Cgroup {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(10));
                 result = attempt();
+            }
+            if let (Err(Errno::EACCES | Errno::EPERM), Some(unit)) = (result, &self.unit) {
+                // From another session the kernel does not let us, but systemd can.
+                return unit.attach(pid);
             }
             result.map_err(|errno| {
                 let what = format!("cannot join cgroup {}: adding pid {pid} to cgroups", path.display());

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::file::{is_gone, open_dir, open_dir_at, wait_event, walk};
-use super::{Cgroup, Dir, Version};
+use super::{Cgroup, Dir, Version, systemd};
 use crate::error::Result;
 
 /// How long killed processes may take to leave the cgroup.
@@ -20,7 +20,8 @@ impl Cgroup {
     /// within a bound.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
-        let mut first = Ok(());
+        // Even if systemd cannot be reached, what is left is removed.
+        let mut first = self.unit().map_or(Ok(()), systemd::Unit::stop);
         // cgroup2 comes last in `dirs`, and first here: it alone tells when the processes are gone.
         for dir in self.dirs.iter().rev() {
             let removed = dir.remove(deadline).map_err(|errno| {

@@ -45,7 +45,7 @@ impl Drop for Scratch {
 }
 
 /// A shell that begins its script in the cgroup.
-fn run_in(cgroup: &Cgroup, script: &str) -> Child {
+pub(super) fn run_in(cgroup: &Cgroup, script: &str) -> Child {
     let script = format!("read go; {script}");
     let mut child = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().expect("sh");
     cgroup.attach(child.id() as i32).expect("attached");
@@ -54,7 +54,7 @@ fn run_in(cgroup: &Cgroup, script: &str) -> Child {
     child
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "never happened: {what}");
