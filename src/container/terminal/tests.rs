@@ -3,6 +3,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command};
 
 use nix::pty::openpty;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::*;
 
@@ -157,9 +158,16 @@ fn a_descriptor_arrives_with_a_name() {
     socket.send(writer.as_fd(), "/dev/ptmx").unwrap();
     drop(writer);
     let (peer, _) = listener.accept().unwrap();
-    let (mut name, mut fds) = ([0; 64], [-1; sys::MOST_FDS]);
-    let length = sys::receive(peer.as_raw_fd(), &mut name, &mut fds).unwrap();
-    assert_eq!((&name[..length], fds[1]), (b"/dev/ptmx".as_slice(), -1));
+    let (mut name, mut space) = ([0; 64], nix::cmsg_space!([i32; 4]));
+    let mut slices = [std::io::IoSliceMut::new(&mut name)];
+    let message =
+        recvmsg::<()>(peer.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let fds: Vec<i32> = match message.cmsgs().unwrap().next() {
+        Some(ControlMessageOwned::ScmRights(fds)) => fds,
+        other => panic!("{other:?}"),
+    };
+    let length = message.bytes;
+    assert_eq!((&name[..length], fds.len()), (b"/dev/ptmx".as_slice(), 1));
     sys::write(fds[0], b"through").unwrap();
     sys::close(fds[0]);
     let mut text = String::new();
