@@ -134,6 +134,7 @@ impl Duties for Parent<'_> {
         match self.console.take() {
             Some(socket) => socket.send(master.as_fd(), "/dev/ptmx"),
             None => {
+                terminal::prepare(master.as_fd())?;
                 self.terminal = Some(master);
                 Ok(())
             }
