@@ -9,6 +9,5 @@ pub mod host;
 pub mod log;
 pub mod netlink;
 pub mod plan;
-pub mod seal;
 pub mod seccomp;
 pub mod spec;
