@@ -9,5 +9,6 @@ pub mod host;
 pub mod log;
 pub mod netlink;
 pub mod plan;
+pub mod seal;
 pub mod seccomp;
 pub mod spec;

@@ -102,7 +102,7 @@ fn poll_fully(fds: &mut [libc::pollfd], milliseconds: i32) -> sys::Result<usize>
     }
 }
 
-fn become_hook(program: &Program, hook: &Hook, step: u32) -> ! {
+fn become_hook(program: &Program, hook: &Hook, step: u64) -> ! {
     let _ = sys::setpgid(0, 0);
     let stdio = [(hook.state, 0), (hook.output, 1), (hook.output, 2)];
     let plumbed = stdio.into_iter().try_for_each(|(slot, fd)| sys::dup3(program.slot(slot), fd));
@@ -110,7 +110,7 @@ fn become_hook(program: &Program, hook: &Hook, step: u32) -> ! {
         Ok(()) => sys::execve(program.text(hook.path), hook.argv, hook.envp),
         Err(errno) => errno,
     };
-    program.progress.store(step | (errno.0 as u32) << 16, Ordering::Relaxed);
+    program.progress.store(step | (errno.0 as u64) << 16, Ordering::Relaxed);
     sys::exit(127)
 }
 

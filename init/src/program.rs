@@ -7,7 +7,7 @@
 
 use core::cell::Cell;
 use core::ffi::{CStr, c_char};
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
 
 use crate::sys::{Errno, MountAttr, SchedAttr};
 
@@ -315,6 +315,12 @@ pub enum Op {
         permitted: u64,
         inheritable: u64,
     },
+    /// setrlimit(2).
+    Limit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
     /// Raises each capability of the set; one that cannot be raised is reported and skipped.
     Ambient {
         set: u64,
@@ -384,7 +390,9 @@ pub struct Program<'a> {
     /// How many descriptors after stdio belong to the container.
     pub preserve: u32,
     /// The number of the step that is being performed, seen by the parent even after SIGKILL.
-    pub progress: &'a AtomicU32,
+    pub progress: &'a AtomicU64,
+    /// When each step began, in nanoseconds; empty where nobody asks.
+    pub times: &'a [AtomicU64],
 }
 
 impl<'a> Program<'a> {

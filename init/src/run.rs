@@ -16,7 +16,10 @@ pub fn run(program: &Program) -> ! {
     let _ = sys::unblock_signals();
     let mut state = State { program, executable: None, in_directory: false, started_at: None };
     for (step, op) in program.steps.iter().enumerate() {
-        program.progress.store(step as u32, Ordering::Relaxed);
+        program.progress.store(step as u64, Ordering::Relaxed);
+        if let Some(time) = program.times.get(step) {
+            time.store(sys::now(), Ordering::Relaxed);
+        }
         if let Err(fault) = state.perform(step as u32, op) {
             state.fail(step as u32, fault, b"");
         }
@@ -198,6 +201,7 @@ impl<'p> State<'p> {
             Op::Capabilities { effective, permitted, inheritable } => {
                 sys::capset(effective, permitted, inheritable).called("capset")
             }
+            Op::Limit { resource, soft, hard } => sys::prlimit(0, resource, soft, hard).called("prlimit"),
             Op::Ambient { set } => process::ambient(set, |number, errno| {
                 self.tell(&Message::Warning { step, call: b"prctl", errno: errno.0, number }, &[]);
             }),

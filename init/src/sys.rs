@@ -11,7 +11,7 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::{size_of, zeroed};
 use core::ptr::{null, null_mut};
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
 
 /// What the kernel answered: an `errno` value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -391,16 +391,23 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: i32) -> Result<usize> {
     checked(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) } as isize)
 }
 
-/// A word shared with every later child: one page, mapped until the process ends.
-pub fn shared_word() -> Result<&'static AtomicU32> {
+/// Words shared with every later child, zeroed, mapped until the process ends.
+pub fn shared_words(count: usize) -> Result<&'static [AtomicU64]> {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
-    let page = unsafe { libc::mmap(null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
-    if page == libc::MAP_FAILED {
+    let words = unsafe { libc::mmap(null_mut(), count * size_of::<AtomicU64>(), protection, flags, -1, 0) };
+    if words == libc::MAP_FAILED {
         return Err(errno());
     }
-    // SAFETY: the page is zeroed, writable, aligned, and never unmapped.
-    Ok(unsafe { &*page.cast::<AtomicU32>() })
+    // SAFETY: the mapping is zeroed, writable, aligned, as long as `count` words, and never unmapped.
+    Ok(unsafe { core::slice::from_raw_parts(words.cast::<AtomicU64>(), count) })
+}
+
+/// Nanoseconds of the monotonic clock.
+pub fn now() -> u64 {
+    let mut time = [0u64; 2];
+    let _ = call!(SYS_clock_gettime, libc::CLOCK_MONOTONIC, time.as_mut_ptr());
+    time[0] * 1_000_000_000 + time[1]
 }
 
 pub fn accept(listener: i32) -> Result<i32> {

@@ -97,11 +97,13 @@ fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
 
 /// Creates a container that waits for `start`.
 pub fn create(options: &CreateOptions) -> Result<()> {
+    crate::seal::seal()?;
     Made::make(options, true).map(drop)
 }
 
 /// Creates a container and starts it. In the foreground, waits for its end: the exit code. Detached: 0.
 pub fn run(options: &CreateOptions) -> Result<i32> {
+    crate::seal::seal()?;
     let foreground = if options.detach { None } else { Some(Foreground::begin(!options.no_subreaper)?) };
     let (made, init) = Made::make(options, false)?;
     let Made { entry, _lock: lock, state, hooks, terminal } = made;
@@ -172,9 +174,7 @@ impl Made {
             connect(&options.console_socket, "console socket")?,
             connect(&options.pidfd_socket, "pidfd socket")?,
         ];
-        for note in &prepared.plan.notes {
-            tracing::warn!("{note}");
-        }
+        super::log_notes(&prepared.plan);
         let (entry, lock) = store::create(&options.root, &options.id)?;
         let state = State {
             oci_version: spec.version.clone(),
@@ -216,7 +216,9 @@ impl Made {
         let launch = Launch { plan: &plan, host: &host, start, container: None, elsewhere: None };
         let mut init = launch.launch()?;
         let mut duties = Parent { made: self, spec: &bundle.spec, options, console, pidfd_socket };
-        serve::serve(&plan, &host, &mut init, &mut duties)?;
+        let served = serve::serve(&plan, &host, &mut init, &mut duties);
+        init.log_steps(&plan);
+        served?;
         init.release();
         Ok(init)
     }
@@ -329,6 +331,7 @@ impl Duties for Parent<'_> {
         match self.console.take() {
             Some(socket) => socket.send(master.as_fd(), "/dev/ptmx"),
             None => {
+                terminal::prepare(master.as_fd())?;
                 self.made.terminal = Some(master);
                 Ok(())
             }

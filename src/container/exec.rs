@@ -18,6 +18,7 @@ use crate::spec::{self, Spec};
 
 /// Runs another process in the container: its exit code, or 0 when it is left to run by itself.
 pub fn exec(options: &ExecOptions) -> Result<i32> {
+    crate::seal::seal()?;
     let entry = store::open(&options.root, &options.id)?;
     let state = entry.state()?;
     let what = || format!("cannot exec in container {}", options.id);
@@ -62,9 +63,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         groups_denied: !own_userns && groups_denied(pid),
         preserve_fds: options.preserve_fds,
     })?;
-    for note in &plan.notes {
-        tracing::warn!("{note}");
-    }
+    super::log_notes(&plan);
     let mut parent = Parent {
         state: &state,
         spec: &spec,
@@ -82,7 +81,9 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         elsewhere: elsewhere.as_ref(),
     };
     let mut process = launch.launch()?;
-    serve::serve(&plan, &host, &mut process, &mut parent)?;
+    let served = serve::serve(&plan, &host, &mut process, &mut parent);
+    process.log_steps(&plan);
+    served?;
     if let Some(socket) = parent.pidfd_socket.take() {
         socket.send(process.pidfd.as_fd(), "pidfd")?;
     }
@@ -133,6 +134,7 @@ impl Duties for Parent<'_> {
         match self.console.take() {
             Some(socket) => socket.send(master.as_fd(), "/dev/ptmx"),
             None => {
+                terminal::prepare(master.as_fd())?;
                 self.terminal = Some(master);
                 Ok(())
             }

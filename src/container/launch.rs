@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ffi::c_char;
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use corten_init::program::{Hook, Op, Program, Slot, Text};
 use corten_init::sys::{self, Side};
@@ -24,7 +24,8 @@ pub struct Init {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub socket: OwnedFd,
-    progress: &'static AtomicU32,
+    /// The step it is at, then when each step began.
+    progress: &'static [AtomicU64],
     /// Files that startContainer hooks read the state from; written once the pid is known.
     pub hook_state: Option<OwnedFd>,
     /// It is ours to end and to reap: nobody else has heard of it yet.
@@ -34,7 +35,19 @@ pub struct Init {
 impl Init {
     /// The number of the step it was last seen at.
     pub fn step(&self) -> usize {
-        (self.progress.load(Ordering::Relaxed) & 0xffff) as usize
+        (self.progress[0].load(Ordering::Relaxed) & 0xffff) as usize
+    }
+
+    /// Logs every step that was begun, with its place in config.json and how long it took.
+    pub fn log_steps(&self, plan: &Plan) {
+        let times: Vec<_> = self.progress[1..].iter().map(|time| time.load(Ordering::Relaxed)).collect();
+        for (index, began) in times.iter().enumerate().filter(|(_, began)| **began > 0) {
+            let ended = times.get(index + 1).copied().filter(|ended| *ended > 0).unwrap_or_else(sys::now);
+            let origin = plan.steps[index].origin.to_string();
+            let origin = if origin.is_empty() { origin } else { format!(" (config.json#{origin})") };
+            let took = (ended - began) / 1000;
+            tracing::debug!("step {index}: {}{origin}: {took} us", crate::plan::describe(plan, index));
+        }
     }
 
     /// From now on it lives on when this value is dropped.
@@ -106,7 +119,8 @@ impl Launch<'_> {
         let opened = self.open(&entry)?;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| Error::kernel(what, "socketpair", errno))?;
-        let progress = sys::shared_word().map_err(|errno| kernel(what, "mmap", errno))?;
+        let timed = if tracing::enabled!(tracing::Level::DEBUG) { plan.steps.len() } else { 0 };
+        let progress = sys::shared_words(1 + timed).map_err(|errno| kernel(what, "mmap", errno))?;
         let hook_state = if plan.hooks.is_empty() { None } else { Some(memory_file("state")?) };
         let hook_output = if plan.hooks.is_empty() { None } else { Some(memory_file("output")?) };
 
@@ -156,7 +170,8 @@ impl Launch<'_> {
             hooks: &hooks,
             late: &plan.late,
             preserve: plan.preserve,
-            progress,
+            progress: &progress[0],
+            times: &progress[1..],
         };
         if !plan.initial_affinity.is_empty() {
             sys::sched_setaffinity(0, &plan.initial_affinity).map_err(|errno| {

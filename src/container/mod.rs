@@ -31,6 +31,7 @@ pub use options::{CreateOptions, ExecOptions, Rootless, UserOption};
 pub use start::start;
 
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::spec;
 use state::{State, Status};
 
@@ -41,6 +42,16 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 fn listen_fds() -> u32 {
     let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
     count.filter(|count| *count < 1024).unwrap_or(0)
+}
+
+/// Logs what planning noticed.
+fn log_notes(plan: &Plan) {
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
+    for detail in &plan.details {
+        tracing::debug!("{detail}");
+    }
 }
 
 /// Writes a pid file: decimal, no newline, there in whole or not at all.

@@ -99,12 +99,6 @@ struct HostTerminal {
 }
 
 impl HostTerminal {
-    /// The terminal among standard error, output and input (in runc's order), if one of them is one.
-    fn find() -> Option<HostTerminal> {
-        let (stderr, stdout, stdin) = (std::io::stderr(), std::io::stdout(), std::io::stdin());
-        [stderr.as_fd(), stdout.as_fd(), stdin.as_fd()].into_iter().find_map(HostTerminal::of)
-    }
-
     /// Makes `fd` raw, except that it goes on to translate newlines: output that does not come from
     /// the container looks right then.
     fn of(fd: BorrowedFd) -> Option<HostTerminal> {
@@ -123,6 +117,28 @@ impl Drop for HostTerminal {
         // The terminal may be gone; nothing is to be restored then.
         tcsetattr(&self.fd, SetArg::TCSANOW, &self.modes).ok();
     }
+}
+
+/// The first answer about standard error, output and input, in runc's order: one of them may be the
+/// user's terminal.
+fn of_stdio<T>(question: impl Fn(BorrowedFd) -> Option<T>) -> Option<T> {
+    let (stderr, stdout, stdin) = (std::io::stderr(), std::io::stdout(), std::io::stdin());
+    [stderr.as_fd(), stdout.as_fd(), stdin.as_fd()].into_iter().find_map(question)
+}
+
+/// Readies a terminal that will be relayed, before the container's program can look at it: the size is
+/// the user's, and newlines are left as they are, since the user's terminal translates them and a file
+/// should not get them translated.
+pub(super) fn prepare(master: BorrowedFd) -> Result<()> {
+    let what = || "cannot prepare the terminal";
+    let mut modes = tcgetattr(master).map_err(|e| Error::kernel(what(), "tcgetattr", e))?;
+    modes.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &modes).map_err(|e| Error::kernel(what(), "tcsetattr", e))?;
+    if let Some(size) = of_stdio(|fd| rustix::termios::tcgetwinsize(fd).ok()) {
+        // A terminal that refuses its size still works.
+        rustix::termios::tcsetwinsize(master, size).ok();
+    }
+    Ok(())
 }
 
 /// Bytes on their way in one direction.
@@ -186,11 +202,11 @@ const INPUT: usize = 1;
 const OUTPUT: usize = 2;
 
 impl Relay {
-    /// A relay between `master` and our standard input and output.
+    /// A relay between `master`, which was [`prepare`]d, and our standard input and output.
     pub(super) fn new(master: OwnedFd) -> Result<Relay> {
         let input = private(std::io::stdin().as_fd(), OFlag::O_RDONLY)?;
         let output = private(std::io::stdout().as_fd(), OFlag::O_WRONLY)?;
-        let host = HostTerminal::find();
+        let host = of_stdio(HostTerminal::of);
         let relay = Relay::between(master, input, output, host)?;
         relay.resize();
         Ok(relay)
@@ -206,11 +222,6 @@ impl Relay {
         let flags = fcntl(&master, FcntlArg::F_GETFL).map_err(|e| Error::kernel(what(), "fcntl", e))?;
         let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
         fcntl(&master, FcntlArg::F_SETFL(flags)).map_err(|e| Error::kernel(what(), "fcntl", e))?;
-        // The user's terminal translates newlines; one that a file gets should stay as it is.
-        if let Ok(mut modes) = tcgetattr(&master) {
-            modes.output_flags.remove(OutputFlags::ONLCR);
-            tcsetattr(&master, SetArg::TCSANOW, &modes).map_err(|e| Error::kernel(what(), "tcsetattr", e))?;
-        }
         Ok(Relay {
             master,
             input: Some(input),

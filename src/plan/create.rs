@@ -103,6 +103,7 @@ pub fn create(create: &Create) -> Result<Plan> {
     let rules = process::Rules {
         host: create.host,
         groups_denied: groups_denied(create, &namespaces),
+        in_userns: !namespaces.is_shared("user"),
         umask: create.host.umask,
         preserve_fds: create.preserve_fds,
         listen_fds: create.listen_fds,

@@ -103,6 +103,9 @@ pub fn describe(plan: &Plan, index: usize) -> String {
         }
         Op::User { uid, gid } => format!("become user {uid}, group {gid}"),
         Op::Capabilities { effective, .. } => format!("set the effective capabilities to {effective:#x}"),
+        Op::Limit { resource, soft, hard } => {
+            format!("set {} to {} (hard {})", super::limit_name(resource), limit(soft), limit(hard))
+        }
         Op::Ambient { set } => format!("set the ambient capabilities to {set:#x}"),
         Op::Directory { path, .. } => format!("change to the directory {}", text(path)),
         Op::NoNewPrivileges => "give up new privileges".into(),
@@ -125,7 +128,7 @@ fn mount(plan: &Plan, index: usize) -> String {
     let all = &plan.steps;
     let begin = all[..=index].iter().rposition(|step| makes(step)).unwrap_or(index);
     let target = all[index..].iter().find_map(|step| match step.op {
-        Op::Attach { target, point, .. } => Some((text(target), point)),
+        Op::Attach { target, .. } => Some(text(target)),
         _ => None,
     });
     let what = match all[begin].op {
@@ -140,17 +143,24 @@ fn mount(plan: &Plan, index: usize) -> String {
         }
         _ => "a mount".to_owned(),
     };
-    let (target, point) = target.unwrap_or(("?", Point::Directory));
-    let aim = format!("mount {what} on {target}");
-    match all[index].op {
-        Op::SetMount { attr, recursive } => format!("{aim}: {}", attributes(&attr, recursive)),
-        Op::MapMount { .. } => format!("{aim}: map its ids"),
-        Op::KeepMode { .. } => format!("{aim}: keep the mode of {target}"),
-        Op::CopyUp { .. } => format!("{aim}: copy {target} into it"),
-        Op::Attach { .. } if begin != index && point == Point::Ordinary => {
-            format!("{aim}, an ordinary directory")
-        }
-        _ => aim,
+    format!("mount {what} on {}", target.unwrap_or("?"))
+}
+
+/// Which part of a mount a step is; empty for other steps.
+fn part(plan: &Plan, index: usize) -> String {
+    match plan.steps[index].op {
+        Op::NewMount { .. } => ": make it".into(),
+        Op::CloneMount { recursive: true, .. } => ": clone the tree".into(),
+        Op::CloneMount { .. } => ": clone it".into(),
+        Op::TakeMount { .. } => ": take it from the parent".into(),
+        Op::SetMount { attr, recursive } => format!(": {}", attributes(&attr, recursive)),
+        Op::MapMount { .. } => ": map its ids".into(),
+        Op::KeepMode { .. } => ": keep the mode of what it covers".into(),
+        Op::CopyUp { .. } => ": copy into it what it covers".into(),
+        Op::Attach { point: Point::Ordinary, .. } => ": attach it, to an ordinary directory only".into(),
+        Op::Attach { .. } => ": attach it".into(),
+        Op::Find { .. } => ": find it".into(),
+        _ => String::new(),
     }
 }
 
@@ -175,6 +185,10 @@ fn propagation(flags: u64) -> String {
     ];
     let name = kinds.iter().find(|(flag, _)| flags & flag != 0).map_or("?", |(_, name)| name);
     if flags & libc::MS_REC != 0 { format!("recursively {name}") } else { name.to_owned() }
+}
+
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "unlimited".into() } else { value.to_string() }
 }
 
 fn sync(plan: &Plan, what: Sync) -> String {
@@ -245,7 +259,8 @@ pub fn text(plan: &Plan) -> String {
         line("", &what, &origin);
     }
     for index in 0..plan.steps.len() {
-        line(&index.to_string(), &describe(plan, index), &plan.steps[index].origin.to_string());
+        let what = describe(plan, index) + &part(plan, index);
+        line(&index.to_string(), &what, &plan.steps[index].origin.to_string());
     }
     for note in &plan.notes {
         line("note", note, "");
@@ -262,7 +277,8 @@ pub fn json(plan: &Plan) -> serde_json::Value {
     let steps: Vec<_> = (0..plan.steps.len())
         .map(|index| {
             let origin = plan.steps[index].origin.to_string();
-            serde_json::json!({ "step": index, "do": describe(plan, index), "origin": origin })
+            let what = describe(plan, index) + &part(plan, index);
+            serde_json::json!({ "step": index, "do": what, "origin": origin })
         })
         .collect();
     let argv: Vec<_> = plan.argv.iter().map(|arg| plan.str(*arg)).collect();

@@ -58,6 +58,7 @@ pub fn exec(exec: &Exec) -> Result<Plan> {
     let rules = process::Rules {
         host: exec.host,
         groups_denied: exec.groups_denied,
+        in_userns: exec.kinds & user != 0,
         umask: exec.host.umask,
         preserve_fds: exec.preserve_fds,
         listen_fds: 0,

@@ -13,6 +13,8 @@ mod mounts;
 mod namespaces;
 mod options;
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -180,6 +182,8 @@ pub struct Plan {
     pub listener: Option<crate::seccomp::Listener>,
     /// What a user should know although it is no error.
     pub notes: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
 }
 
 impl Plan {
@@ -256,7 +260,7 @@ impl Builder {
         self.plan.filter = filter.program.iter().map(instruction).collect();
         self.plan.filter_flags = filter.flags;
         self.plan.listener = filter.listener;
-        self.plan.notes.extend(filter.notes);
+        self.plan.details.extend(filter.notes);
         Ok(())
     }
 

@@ -286,67 +286,56 @@ fn legacy_file_system(b: &mut Builder, planned: &Planned, options: &Options, poi
     propagate(b, planned);
 }
 
+/// What goes onto one mount point of a cgroup mount.
+enum Tree<'a> {
+    /// A new mount of this type with these options (keys and values).
+    New { kind: &'a str, options: Vec<(String, String)> },
+    /// A bind of this path.
+    Bind(String),
+}
+
 /// A mount of type "cgroup": whatever this machine has. On v2 one mount; else a tmpfs with one
 /// directory for each hierarchy. With a private cgroup namespace the container sees its own cgroup
 /// as the root of fresh mounts; else it gets binds of the host's.
 fn cgroup(b: &mut Builder, create: &Create, namespaces: &Namespaces, planned: &Planned) {
     let private = !namespaces.is_shared("cgroup");
-    let options = &planned.options;
     let layout = &create.host.cgroups;
+    let options = &planned.options;
     if layout.version == Version::V2 {
-        let hierarchy = &layout.hierarchies[0];
-        if private {
-            let (kind, source) = (b.text("cgroup2"), b.text("cgroup"));
-            let words = b.words(&[]);
-            b.step(Op::NewMount { kind, source, options: words, attributes: options.set });
-            attributes(b, &Options { set: 0, clear: 0, ..options.clone() });
+        let tree = if private {
+            Tree::New { kind: "cgroup2", options: Vec::new() }
         } else {
-            let source = b.text(hierarchy.mountpoint.as_os_str().as_encoded_bytes());
-            b.step(Op::CloneMount { source, recursive: false });
-            attributes(b, options);
-        }
-        b.step(Op::Attach { target: planned.target, point: Point::Directory, in_proc: planned.in_proc });
-        return;
+            Tree::Bind(layout.hierarchies[0].mountpoint.to_string_lossy().into_owned())
+        };
+        return place(b, create, planned, tree, planned.target, options);
     }
     let base = Path::new("/").join(planned.mount.destination());
     let base = base.to_string_lossy();
-    let (kind, source, mode) = (b.text("tmpfs"), b.text("tmpfs"), [b.text("mode"), b.text("755")]);
-    let words = b.words(&mode);
-    b.step(Op::NewMount { kind, source, options: words, attributes: options.set & !MOUNT_ATTR_RDONLY });
-    attributes(b, &Options { set: 0, clear: 0, ..options.clone() });
-    b.step(Op::Attach { target: planned.target, point: Point::Directory, in_proc: planned.in_proc });
+    // It is built upon, and becomes read-only at the end.
+    let top = Options { set: options.set & !MOUNT_ATTR_RDONLY, ..options.clone() };
+    let mode = vec![("mode".to_owned(), "755".to_owned())];
+    place(b, create, planned, Tree::New { kind: "tmpfs", options: mode }, planned.target, &top);
+    let inner = Options { propagation: Vec::new(), ..options.clone() };
     for hierarchy in &layout.hierarchies {
         let Some(name) = hierarchy.mountpoint.file_name().map(|name| name.to_string_lossy().into_owned())
         else {
             continue;
         };
-        if private {
-            let unified = hierarchy.version == Version::V2;
-            let mut words = Vec::new();
-            if !unified {
-                for controller in &hierarchy.controllers {
-                    // A hierarchy without controllers has a name instead: "none,name=systemd".
-                    match controller.split_once('=') {
-                        Some((key, value)) => {
-                            words.extend([b.text("none"), Text::default(), b.text(key), b.text(value)]);
-                        }
-                        None => words.extend([b.text(controller), Text::default()]),
-                    }
-                }
-            }
-            let (kind, source) = (b.text(if unified { "cgroup2" } else { "cgroup" }), b.text("cgroup"));
-            let words = b.words(&words);
-            b.step(Op::NewMount { kind, source, options: words, attributes: options.set });
-        } else {
+        let tree = if !private {
             let own =
                 b.plan.cgroup.dirs().iter().find(|dir| dir.full_path().starts_with(&hierarchy.mountpoint));
             let source = own.map_or_else(|| hierarchy.mountpoint.clone(), |dir| dir.full_path());
-            let source = b.text(source.as_os_str().as_encoded_bytes());
-            b.step(Op::CloneMount { source, recursive: false });
-            attributes(b, &Options { propagation: Vec::new(), ..options.clone() });
-        }
+            Tree::Bind(source.to_string_lossy().into_owned())
+        } else if hierarchy.version == Version::V2 {
+            Tree::New { kind: "cgroup2", options: Vec::new() }
+        } else {
+            Tree::New {
+                kind: "cgroup",
+                options: hierarchy.controllers.iter().flat_map(|name| v1_options(name)).collect(),
+            }
+        };
         let target = b.text(format!("{base}/{name}"));
-        b.step(Op::Attach { target, point: Point::Directory, in_proc: planned.in_proc });
+        place(b, create, planned, tree, target, &inner);
         // Controllers that are mounted together are found under each of their names, too.
         for controller in
             hierarchy.controllers.iter().filter(|controller| **controller != name && name.contains(','))
@@ -358,6 +347,58 @@ fn cgroup(b: &mut Builder, create: &Create, namespaces: &Namespaces, planned: &P
     if options.set & MOUNT_ATTR_RDONLY != 0 {
         b.step(Op::Remount { target: planned.target, flags: libc::MS_RDONLY });
     }
+}
+
+/// The options that mount a v1 hierarchy: its controllers, or, without any, its name.
+fn v1_options(controller: &str) -> Vec<(String, String)> {
+    match controller.split_once('=') {
+        Some((key, value)) => vec![("none".to_owned(), String::new()), (key.to_owned(), value.to_owned())],
+        None => vec![(controller.to_owned(), String::new())],
+    }
+}
+
+/// Plans one mount of a cgroup mount.
+fn place(b: &mut Builder, create: &Create, planned: &Planned, tree: Tree, target: Text, options: &Options) {
+    let (point, in_proc) = (Point::Directory, planned.in_proc);
+    if !create.host.calls.mount_setattr {
+        let none = Text::default();
+        let (source, kind, data, bind) = match &tree {
+            Tree::New { kind, options } => {
+                let data = Options { data: options.clone(), ..Options::default() }.joined();
+                let data = if data.is_empty() { none } else { b.text(data) };
+                (b.text("cgroup"), b.text(kind), data, 0)
+            }
+            Tree::Bind(path) => (b.text(path), none, none, libc::MS_BIND),
+        };
+        let flags = if bind == 0 { options.flags() } else { bind };
+        b.step(Op::LegacyMount { source, target, kind, flags, data, point, in_proc });
+        if bind != 0 && options.flags() != 0 {
+            let flags = options.flags() | libc::MS_BIND | libc::MS_REMOUNT;
+            b.step(Op::LegacyMount { source: none, target, kind: none, flags, data: none, point, in_proc });
+        }
+        for flags in &options.propagation {
+            b.step(Op::Remount { target, flags: *flags });
+        }
+        return;
+    }
+    match tree {
+        Tree::New { kind, options: data } => {
+            let mut words = Vec::new();
+            for (key, value) in &data {
+                let value = if value.is_empty() { Text::default() } else { b.text(value) };
+                words.extend([b.text(key), value]);
+            }
+            let (kind, source, words) = (b.text(kind), b.text("cgroup"), b.words(&words));
+            b.step(Op::NewMount { kind, source, options: words, attributes: options.set });
+            attributes(b, &Options { set: 0, clear: 0, ..options.clone() });
+        }
+        Tree::Bind(path) => {
+            let source = b.text(path);
+            b.step(Op::CloneMount { source, recursive: false });
+            attributes(b, options);
+        }
+    }
+    b.step(Op::Attach { target, point, in_proc });
 }
 
 /// maskedPaths and readonlyPaths. A path that is named twice is covered once.

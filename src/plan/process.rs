@@ -20,6 +20,8 @@ pub(super) struct Rules<'a> {
     pub host: &'a Host,
     /// setgroups(2) is forbidden in the user namespace.
     pub groups_denied: bool,
+    /// The process is in another user namespace than the runtime.
+    pub in_userns: bool,
     /// The file mode creation mask of a process that names none.
     pub umask: u32,
     pub preserve_fds: u32,
@@ -70,6 +72,8 @@ pub(super) fn steps(b: &mut Builder, process: &Process, spec: Option<&Spec>, rul
     b.from(at!("capabilities")).step(Op::KeepCapabilities);
     let cwd = b.text(&process.cwd);
     b.from(at!("cwd")).step(Op::Directory { path: cwd, last: false });
+    environment(b, process, rules);
+    limits(b, process, rules);
     user(b, process, rules)?;
 
     let filtered = !b.plan.filter.is_empty();
@@ -85,13 +89,11 @@ pub(super) fn steps(b: &mut Builder, process: &Process, spec: Option<&Spec>, rul
     b.from(at!("capabilities/ambient")).step(Op::Ambient { set: sets.ambient });
     b.from(at!("cwd")).step(Op::Directory { path: cwd, last: true });
     b.from(at!("user/umask")).step(Op::Umask { mask: process.user.umask.unwrap_or(rules.umask) });
-    environment(b, process, rules);
     find(b, process)?;
     if listens {
         // The agent is there now; when `start` comes, this process is gone.
         seccomp(b, true);
     }
-    limits(b, process);
     if rules.always_ready || !b.plan.limits.is_empty() || process.oom_score_adj.is_some() {
         b.from(Origin::NONE).step(Op::Sync(Sync::Ready));
     }
@@ -345,11 +347,17 @@ fn find(b: &mut Builder, process: &Process) -> Result<()> {
     Ok(())
 }
 
-fn limits(b: &mut Builder, process: &Process) {
+/// Resource limits. In a user namespace only the parent may raise one, at the end; else the process
+/// sets them itself while it is still privileged.
+fn limits(b: &mut Builder, process: &Process, rules: &Rules) {
     for (index, limit) in process.rlimits.iter().flatten().enumerate() {
         let Some(resource) = resource(&limit.kind) else { continue };
         let origin = Origin::item("/process/rlimits", index);
-        b.plan.limits.push(Limit { resource, soft: limit.soft, hard: limit.hard, origin });
+        if rules.in_userns {
+            b.plan.limits.push(Limit { resource, soft: limit.soft, hard: limit.hard, origin });
+        } else {
+            b.from(origin).step(Op::Limit { resource, soft: limit.soft, hard: limit.hard });
+        }
     }
 }
 

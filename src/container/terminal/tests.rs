@@ -9,6 +9,7 @@ use super::*;
 
 fn spawn(script: &str) -> (Child, OwnedFd) {
     let pty = openpty(None, None).unwrap();
+    prepare(pty.master.as_fd()).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     command.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
