@@ -88,7 +88,6 @@ pub(super) fn options(global: &Global, matches: &ArgMatches, id: String) -> Crea
 }
 
 fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
-    global.check_supported()?;
     container::create(&options(global, matches, id(matches)?))?;
     Ok(0)
 }

@@ -83,17 +83,6 @@ struct Global {
     debug: bool,
 }
 
-impl Global {
-    /// Refuses what the command line accepts but this version cannot do.
-    fn check_supported(&self) -> Result<()> {
-        if !self.systemd_cgroup {
-            return Ok(());
-        }
-        Err(Error::new(Kind::Unsupported, "cannot use --systemd-cgroup")
-            .because("cgroups made by systemd are not supported yet"))
-    }
-}
-
 /// A way out before or instead of a command.
 #[derive(Debug)]
 enum Exit {

@@ -29,7 +29,6 @@ fn flags() -> Vec<Arg> {
 }
 
 fn show(global: &Global, matches: &ArgMatches) -> Result<u8> {
-    global.check_supported()?;
     let plan = container::plan(&options(global, matches)?)?;
     let text = if matches.get_flag("json") {
         let text = serde_json::to_string_pretty(&plan::json(&plan));

@@ -43,7 +43,6 @@ fn flags() -> Vec<Arg> {
 }
 
 fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
-    global.check_supported()?;
     let options = CreateOptions {
         detach: matches.get_flag("detach"),
         keep: matches.get_flag("keep"),

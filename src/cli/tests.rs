@@ -82,12 +82,6 @@ fn wrong_words_are_refused_in_one_sentence() {
 }
 
 #[test]
-fn systemd_cgroups_are_not_pretended() {
-    let global = Global { systemd_cgroup: true, ..global() };
-    assert_eq!(global.check_supported().unwrap_err().kind(), Kind::Unsupported);
-}
-
-#[test]
 fn help_starts_as_scripts_expect() {
     for command in COMMANDS {
         match command.run(&global(), words_of("-h").into_iter(), false, "corten") {

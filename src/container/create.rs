@@ -45,6 +45,7 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
         return Err(Error::new(Kind::Unsupported, "cannot create the container's cgroup")
             .because("--systemd-cgroup is not supported yet"));
     }
+    store::check_id(&options.id)?;
     let bundle = Bundle::read(&options.bundle)?;
     let problems = spec::problems(&bundle.spec);
     if !problems.is_empty() {

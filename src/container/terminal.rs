@@ -26,6 +26,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// after the end of the container's process while others keep it open.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the container may take to notice that its input has ended.
+const END_OF_FILE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Checks that terminal, console socket and foreground fit together, in runc's words.
 pub fn check(terminal: bool, detach: bool, console_socket: Option<&Path>) -> Result<()> {
     let reason = match console_socket {
@@ -190,7 +193,8 @@ pub(super) struct Relay {
     host: Option<HostTerminal>,
     to_container: Flow,
     to_user: Flow,
-    /// When to try again to read from a side that had nothing but an error: master, input.
+    /// When to try again to read from a side that had nothing but an error: master, input. Where the
+    /// input has ended: when to tell the container.
     retry: [Option<Instant>; 2],
     /// Nobody has the terminal open, and all its output was read.
     is_hung_up: bool,
@@ -253,6 +257,10 @@ impl Relay {
         deadline: Option<Instant>,
     ) -> Result<[bool; N]> {
         let now = Instant::now();
+        let has_ended = self.input.is_none() && self.retry[INPUT].is_some_and(|retry| retry <= now);
+        if has_ended && self.to_container.is_empty() {
+            self.type_end_of_file();
+        }
         let is_due = |side: usize| self.retry[side].is_none_or(|retry| retry <= now);
         let reads_master = self.to_user.is_empty() && is_due(MASTER);
         let mut wanted = [PollFlags::empty(); 3];
@@ -298,19 +306,29 @@ impl Relay {
         let Some(input) = &self.input else { return };
         match self.to_container.fill(input.as_fd()) {
             Ok(0) => {
-                // A terminal has no end of file but the one that is typed: twice behind an unfinished
-                // line, the first only sends the line (termios(3), VEOF).
-                let typed: &[u8] = if self.ended_line { b"\x04" } else { b"\x04\x04" };
-                self.to_container.clear();
-                self.to_container.buffer.extend_from_slice(typed);
                 self.input = None;
+                self.retry[INPUT] = Some(Instant::now());
             }
             Ok(_) => self.ended_line = self.to_container.buffer.ends_with(b"\n"),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             // We are in the background of the user's terminal, and may come back.
             Err(Errno::EIO) => self.retry[INPUT] = Some(Instant::now() + PAUSE),
-            Err(_) => self.input = None,
+            Err(_) => {
+                self.input = None;
+                self.retry[INPUT] = None;
+            }
         }
+    }
+
+    /// A terminal has no end of file but the one that is typed: twice behind an unfinished line, the
+    /// first only sends the line (termios(3), VEOF). A program that changes the terminal's modes throws
+    /// away what was typed before, so it is typed again and again, as an end of file stays one.
+    fn type_end_of_file(&mut self) {
+        let typed: &[u8] = if self.ended_line { b"\x04" } else { b"\x04\x04" };
+        self.to_container.clear();
+        self.to_container.buffer.extend_from_slice(typed);
+        self.ended_line = true;
+        self.retry[INPUT] = Some(Instant::now() + END_OF_FILE_PAUSE);
     }
 
     fn write_output(&mut self) {
