@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, fchownat, unlinkat};
 
@@ -111,11 +111,18 @@ type Step<T> = std::result::Result<T, (&'static str, Errno)>;
 impl Dir {
     /// True if the directory is new.
     fn create_v1(&self) -> Step<bool> {
-        let root = open_dir(&self.mountpoint).map_err(|errno| ("open", errno))?;
-        let new = make_with_parents(&root, self.relative())?;
+        let new = match mkdirat(AT_FDCWD, &self.full_path(), DIRECTORY_MODE) {
+            Ok(()) => true,
+            // There already, an ancestor is missing, or we may not.
+            Err(_) => {
+                let root = open_dir(&self.mountpoint).map_err(|errno| ("open", errno))?;
+                make_with_parents(&root, self.relative())?
+            }
+        };
         if self.controllers.iter().any(|name| name == "cpuset") {
+            let root = open_dir(&self.mountpoint).map_err(|errno| ("open", errno))?;
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                fill_cpuset(&root, self.relative(), file).map_err(|errno| (file, errno))?;
+                fill_cpuset(&root, self.relative(), file, new).map_err(|errno| (file, errno))?;
             }
         }
         Ok(new)
@@ -167,21 +174,14 @@ fn make_with_parents(root: &OwnedFd, path: &Path) -> Step<bool> {
 
 /// No process can be in a v1 cpuset without CPUs or memory nodes (ENOSPC), and new ones have none:
 /// takes the nearest ancestor's, for every empty cpuset from there down to `path`.
-fn fill_cpuset(root: &OwnedFd, path: &Path, file: &str) -> nix::Result<String> {
-    let own = read(root, &path.join(file))?;
-    let own = own.trim();
-    let Some(parent) = path.parent() else {
-        return Ok(own.to_owned());
-    };
-    if !own.is_empty() {
-        return Ok(own.to_owned());
+fn fill_cpuset(root: &OwnedFd, path: &Path, file: &str, new: bool) -> nix::Result<String> {
+    let own = if new { String::new() } else { read(root, &path.join(file))?.trim().to_owned() };
+    if !own.is_empty() || path == Path::new(".") {
+        return Ok(own);
     }
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    if path == Path::new(".") {
-        return Ok(String::new());
-    }
-    let inherited = fill_cpuset(root, parent, file)?;
-    write(open_dir_at(root, path)?, file, &inherited)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let inherited = fill_cpuset(root, parent, file, false)?;
+    write(root, &path.join(file), &inherited)?;
     Ok(inherited)
 }
 

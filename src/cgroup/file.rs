@@ -2,8 +2,6 @@
 //! following a symbolic link, every descriptor close-on-exec.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
@@ -39,15 +37,23 @@ pub(super) fn open_dir_at<P: ?Sized + nix::NixPath>(dir: impl AsFd, path: &P) ->
 
 /// The whole of a cgroup file.
 pub(super) fn read<P: ?Sized + nix::NixPath>(dir: impl AsFd, name: &P) -> nix::Result<String> {
-    let mut file = File::from(open_at(dir, name, OFlag::O_RDONLY)?);
-    let mut bytes = Vec::with_capacity(4096);
-    file.read_to_end(&mut bytes).map_err(errno_of)?;
+    let file = open_at(dir, name, OFlag::O_RDONLY)?;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match nix::unistd::read(&file, &mut chunk) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
     // Cgroup files are ASCII but for device and interface names.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Writes `value` with one write(2), as every cgroup file demands.
-pub(super) fn write(dir: impl AsFd, name: &str, value: &str) -> nix::Result<()> {
+pub(super) fn write<P: ?Sized + nix::NixPath>(dir: impl AsFd, name: &P, value: &str) -> nix::Result<()> {
     let file = open_at(dir, name, OFlag::O_WRONLY)?;
     loop {
         match nix::unistd::write(&file, value.as_bytes()) {
@@ -156,8 +162,4 @@ fn children(dir: &OwnedFd) -> nix::Result<Vec<CString>> {
         }
     }
     Ok(names)
-}
-
-fn errno_of(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }

@@ -54,9 +54,11 @@ impl Cgroup {
         })
     }
 
-    /// Lets the processes run on. A cgroup that is gone is no error.
+    /// Lets the processes run on. A cgroup that is gone, or that cannot be frozen, is no error.
     pub fn thaw(&self) -> Result<()> {
-        let dir = self.freezer()?;
+        let Ok(dir) = self.freezer() else {
+            return Ok(());
+        };
         let (file, value) = match dir.version {
             Version::V1 => ("freezer.state", "THAWED"),
             Version::V2 => ("cgroup.freeze", "0"),

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::file::{is_gone, open_dir, open_dir_at, wait_event, walk};
@@ -48,23 +49,20 @@ impl Dir {
         if self.path.trim_matches('/').is_empty() {
             return Ok(());
         }
-        let root = match open_dir(&self.mountpoint) {
-            Err(errno) if is_gone(errno) => return Ok(()),
-            result => result?,
-        };
+        let path = self.full_path();
         let mut pause = Duration::from_micros(500);
         loop {
-            match unlinkat(&root, self.relative(), UnlinkatFlags::RemoveDir) {
+            match unlinkat(AT_FDCWD, &path, UnlinkatFlags::RemoveDir) {
                 Ok(()) => return Ok(()),
                 Err(errno) if is_gone(errno) => return Ok(()),
                 Err(Errno::EBUSY) => {}
                 // A read-only mount says EROFS even for what does not exist.
-                Err(errno) => match open_dir_at(&root, self.relative()) {
+                Err(errno) => match open_dir(&path) {
                     Err(missing) if is_gone(missing) => return Ok(()),
                     _ => return Err(errno),
                 },
             }
-            let top = match open_dir_at(&root, self.relative()) {
+            let top = match open_dir(&path) {
                 Err(errno) if is_gone(errno) => return Ok(()),
                 result => result?,
             };
