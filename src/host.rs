@@ -25,6 +25,8 @@ pub struct Host {
     pub initial_userns: bool,
     /// The file mode creation mask we were started with.
     pub umask: u32,
+    /// The signals we ignore, bit n-1 for signal n: whoever started us may have left us some.
+    pub ignored_signals: u64,
     pub apparmor: bool,
     pub selinux: bool,
     pub cgroups: Layout,
@@ -40,17 +42,16 @@ pub const CAP_MKNOD: u32 = 27;
 impl Host {
     /// Reads the facts. `no_pivot`: those that option needs, too.
     pub fn read(no_pivot: bool) -> Result<Host> {
-        let capabilities = sys::capget().map_err(|errno| {
-            Error::kernel("cannot read our capabilities", "capget", nix::errno::Errno::from_raw(errno.0))
-        })?[0];
+        let status = Status::read()?;
         Ok(Host {
             calls: sys::probe(),
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
-            capabilities,
+            capabilities: status.capabilities,
             last_capability: last_capability(),
             initial_userns: initial_userns(),
-            umask: umask(),
+            umask: status.umask,
+            ignored_signals: status.ignored_signals,
             apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with(b"Y")),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
@@ -93,10 +94,35 @@ fn initial_userns() -> bool {
         .map_or(true, |map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-fn umask() -> u32 {
-    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    nix::sys::stat::umask(mask);
-    mask.bits()
+/// What /proc/self/status says (proc_pid_status(5)): one file instead of a system call for each.
+#[derive(Debug, PartialEq, Eq)]
+struct Status {
+    capabilities: u64,
+    umask: u32,
+    ignored_signals: u64,
+}
+
+impl Status {
+    fn read() -> Result<Status> {
+        let what = "cannot read what we are";
+        let path = "/proc/self/status";
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(what, &format!("open {path}"), e))?;
+        Status::parse(&text)
+            .ok_or_else(|| Error::new(Kind::Kernel, what).because(format!("{path} has an unknown form")))
+    }
+
+    fn parse(text: &str) -> Option<Status> {
+        let field = |name: &str, radix: u32| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            u64::from_str_radix(line.trim(), radix).ok()
+        };
+        Some(Status {
+            capabilities: field("CapEff:", 16)?,
+            // Linux 4.7; before that a container's mask is the usual one.
+            umask: field("Umask:", 8).map_or(0o022, |umask| umask as u32),
+            ignored_signals: field("SigIgn:", 16)?,
+        })
+    }
 }
 
 fn kernel_mounts() -> Result<Vec<PathBuf>> {
@@ -111,4 +137,24 @@ fn kernel_mounts() -> Result<Vec<PathBuf>> {
         .collect();
     paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_process_is_read() {
+        let text = "Name:\tx\nUmask:\t0027\nSigIgn:\t0000000180001000\nCapEff:\t000001fffeffffff\n";
+        let status = Status { capabilities: 0x1ff_feff_ffff, umask: 0o027, ignored_signals: 0x1_8000_1000 };
+        assert_eq!(Status::parse(text), Some(status));
+        assert_eq!(Status::parse("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn this_machine_has_facts() {
+        let host = Host::read(true).unwrap();
+        assert!(host.last_capability >= 37);
+        assert!(host.kernel_mounts.iter().any(|path| path == Path::new("/proc")));
+    }
 }

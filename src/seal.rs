@@ -24,6 +24,8 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
+/// statfs(2); libc has it as different types on its targets.
+const ST_RDONLY: u64 = 1;
 const EXE: &str = "/proc/self/exe";
 
 /// Returns in a process whose binary nobody can write to; executes it if this one's is not so.
@@ -56,7 +58,7 @@ fn is_sealed(own: &File) -> Result<bool> {
     // ST_RDONLY of statfs(2): nobody can open the file for writing through this mount.
     let (_, flags) = sys::statfs(own.as_raw_fd())
         .map_err(|errno| Error::kernel(WHAT, "fstatfs", Errno::from_raw(errno.0)))?;
-    if flags & libc::ST_RDONLY as u64 != 0 {
+    if flags & ST_RDONLY != 0 {
         return Ok(true);
     }
     // Only files in memory have seals; others answer EINVAL.

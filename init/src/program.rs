@@ -102,6 +102,10 @@ pub enum Op {
     BecomeRoot {
         mapped: bool,
     },
+    /// Gives signals that we ignore, bit n-1 for signal n, their default action: execve(2) keeps them ignored.
+    DefaultSignals {
+        ignored: u64,
+    },
     /// `PR_SET_DUMPABLE`: whether others of our user may look into us.
     Dumpable(bool),
     /// A session of our own.

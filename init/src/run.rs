@@ -11,8 +11,6 @@ use crate::{devices, exec, mounts, paths, process, terminal};
 /// Performs `program` in a process that was just cloned for it. Never returns.
 pub fn run(program: &Program) -> ! {
     close_others(program);
-    // The parent ignores this one, as every Rust program does, and an ignored signal survives execve.
-    let _ = sys::default_signal(libc::SIGPIPE);
     let _ = sys::unblock_signals();
     let mut state = State { program, executable: None, in_directory: false, started_at: None };
     for (step, op) in program.steps.iter().enumerate() {
@@ -92,6 +90,10 @@ impl<'p> State<'p> {
                 Err(fault) if !mapped && fault.errno.0 == libc::EINVAL => Ok(()),
                 answer => answer,
             },
+            Op::DefaultSignals { ignored } => (1..=64)
+                .filter(|signal| ignored & (1 << (signal - 1)) != 0)
+                .try_for_each(sys::default_signal)
+                .called("sigaction"),
             Op::Dumpable(yes) => sys::prctl(libc::PR_SET_DUMPABLE, u64::from(yes)).called("prctl").map(drop),
             Op::Session => sys::setsid().called("setsid"),
             Op::LoopbackUp => sys::loopback_up().called("ioctl"),

@@ -371,11 +371,10 @@ pub fn wait(pid: i32, options: i32) -> Result<Option<i32>> {
     }
 }
 
-/// Resets one signal to its default action.
+/// Resets one signal to its default action: a `struct sigaction` of zeroes.
 pub fn default_signal(signal: i32) -> Result<()> {
-    // SAFETY: SIG_DFL installs no handler.
-    let answer = unsafe { libc::signal(signal, libc::SIG_DFL) };
-    if answer == libc::SIG_ERR { Err(errno()) } else { Ok(()) }
+    let action = [0u64; 4];
+    call!(SYS_rt_sigaction, signal, action.as_ptr(), null_mut::<u8>(), size_of::<u64>()).map(drop)
 }
 
 /// Unblocks every signal.

@@ -50,6 +50,9 @@ pub fn error(plan: &Plan, report: &Report) -> Error {
         Some(Op::MakeNode { .. }) if errno == Errno::EEXIST => {
             error.call(&call, errno).because("something else than this device is there")
         }
+        Some(Op::Scheduler { .. }) if errno == Errno::EPERM => error.call(&call, errno).because(
+            "the capability CAP_SYS_NICE is missing, or the cgroup has no realtime runtime (linux.resources.cpu)",
+        ),
         Some(Op::OpenProc) if errno == Errno::EXDEV => {
             error.errno_only(errno).because("/proc is not a procfs, or something covers it")
         }

@@ -27,6 +27,7 @@ pub fn describe(plan: &Plan, index: usize) -> String {
         Op::Fork { kinds } => format!("continue in a child with a new {} namespace", kinds_in_words(kinds)),
         Op::Sync(what) => sync(plan, what),
         Op::BecomeRoot { .. } => "become root of the user namespace".into(),
+        Op::DefaultSignals { .. } => "stop ignoring signals".into(),
         Op::Dumpable(_) => "hide from the processes of the container".into(),
         Op::Session => "start a session".into(),
         Op::LoopbackUp => "bring the loopback interface up".into(),
@@ -126,7 +127,7 @@ pub fn describe(plan: &Plan, index: usize) -> String {
 fn mount(plan: &Plan, index: usize) -> String {
     let text = |text: Text| plan.str(text);
     let all = &plan.steps;
-    let begin = all[..=index].iter().rposition(|step| makes(step)).unwrap_or(index);
+    let begin = all[..=index].iter().rposition(makes).unwrap_or(index);
     let target = all[index..].iter().find_map(|step| match step.op {
         Op::Attach { target, .. } => Some(text(target)),
         _ => None,

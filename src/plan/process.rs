@@ -58,6 +58,9 @@ pub(super) fn terminal(b: &mut Builder, process: &Process, host: &Host, console:
 /// The steps from a finished root to the program.
 pub(super) fn steps(b: &mut Builder, process: &Process, spec: Option<&Spec>, rules: &Rules) -> Result<()> {
     labels::confine(b, process, rules.host)?;
+    if rules.host.ignored_signals != 0 {
+        b.from(Origin::NONE).step(Op::DefaultSignals { ignored: rules.host.ignored_signals });
+    }
     attributes(b, process, spec)?;
     if process.terminal {
         b.from(at!("terminal")).step(Op::AdoptTerminal);

@@ -21,6 +21,7 @@ fn host() -> Host {
         last_capability: 40,
         initial_userns: true,
         umask: 0o022,
+        ignored_signals: 1 << (libc::SIGPIPE - 1),
         apparmor: false,
         selinux: false,
         cgroups: Layout::unified("/sys/fs/cgroup", "/system.slice/engine.service"),
@@ -98,7 +99,7 @@ fn every_step_of_a_mount_names_it() {
 }
 
 fn steps_with(spec: &Spec, host: &Host, wanted: fn(&Op) -> bool) -> Vec<Op> {
-    plan_of(spec, host).unwrap().steps.into_iter().map(|step| step.op).filter(|op| wanted(op)).collect()
+    plan_of(spec, host).unwrap().steps.into_iter().map(|step| step.op).filter(wanted).collect()
 }
 
 #[test]
