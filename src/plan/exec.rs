@@ -34,16 +34,22 @@ pub fn exec(exec: &Exec) -> Result<Plan> {
     b.from(Origin::NONE).step(Op::Dumpable(false));
     namespaces::join_cgroup(b);
     let init = b.open(Open::Init);
-    if exec.kinds & pid != 0 {
+    // An ordinary user may join a pid namespace only from within its user namespace, and only a child
+    // of his is then in it.
+    let inside = exec.kinds & pid != 0 && !exec.host.is_privileged();
+    if exec.kinds & pid != 0 && !inside {
         b.plan.pid_namespace = Some(init);
     }
     b.from(Origin::at("/linux/namespaces"));
-    let kinds = exec.kinds & !pid;
+    let kinds = exec.kinds & if inside { u64::MAX } else { !pid };
     if kinds != 0 {
         b.step(Op::Join { namespace: init, kinds });
     }
     if kinds & user != 0 {
         b.step(Op::BecomeRoot { mapped: false });
+    }
+    if inside {
+        b.step(Op::Fork { kinds: 0 });
     }
     b.from(Origin::NONE).step(Op::Session);
     let path = b.text("/");

@@ -135,8 +135,8 @@ fn bind(
         return legacy_bind(b, planned, &source, recursive, map.is_some());
     }
     // In a user namespace the container's root may not reach the source, and an id map asks for the
-    // privileges of the file system's owner: the parent, who has both, opens the tree.
-    if map.is_some() || !namespaces.is_shared("user") {
+    // privileges of the file system's owner: a parent who has both opens the tree.
+    if map.is_some() || (!namespaces.is_shared("user") && create.host.is_privileged()) {
         let map_recursive = options.id_map == Some(true);
         let tree = b.open(Open::Tree { source, recursive, map, map_recursive });
         b.step(Op::TakeMount { tree });

@@ -94,20 +94,18 @@ pub(super) fn enter(b: &mut Builder, spec: &Spec, host: &Host, namespaces: &Name
     let user = namespaces.get("user");
     // The cgroup namespace's root is the cgroup its maker is in, so it waits until we have joined ours.
     let new = namespaces.new_kinds() & !CGROUP;
-    let joins = namespaces.kinds(|source| matches!(source, Source::Joined(_))) & !(USER | PID);
+    let joined = namespaces.kinds(|source| matches!(source, Source::Joined(_)));
     // Joins that must come before our own new user namespace, in a process that still has our privileges.
-    let joins_first = user == Source::New && joins != 0 && host.is_privileged();
+    let joins_first = user == Source::New && joined & !PID != 0 && host.is_privileged();
     let joined_user = matches!(user, Source::Joined(_));
-    let forks = offsets || joins_first || (joined_user && new & (PID | CLONE_NEWTIME) != 0);
+    // An ordinary user may join a pid namespace only from within its user namespace.
+    let pid_inside = joined & PID != 0 && !host.is_privileged();
+    let forks = offsets || joins_first || pid_inside || (joined_user && new & (PID | CLONE_NEWTIME) != 0);
+    let joins = joined & !USER & if forks { u64::MAX } else { !PID };
 
     join_cgroup(b);
-    if let Source::Joined(index) = namespaces.get("pid") {
-        let slot = open(b, spec, index);
-        if forks {
-            b.from(Origin::item(ORIGIN, index)).step(Op::Join { namespace: slot, kinds: PID });
-        } else {
-            b.plan.pid_namespace = Some(slot);
-        }
+    if let (Source::Joined(index), false) = (namespaces.get("pid"), forks) {
+        b.plan.pid_namespace = Some(open(b, spec, index));
     }
     let late = if offsets { PID | CLONE_NEWTIME } else { 0 };
     if joined_user {
@@ -133,6 +131,9 @@ pub(super) fn enter(b: &mut Builder, spec: &Spec, host: &Host, namespaces: &Name
         b.plan.kinds = new & !late;
         become_mapped_root(b, spec, user);
         join(b, spec, namespaces, joins);
+        if pid_inside && !offsets {
+            b.from(Origin::at(ORIGIN)).step(Op::Fork { kinds: 0 });
+        }
     }
     if offsets {
         b.from(Origin::at("/linux/timeOffsets")).step(Op::Unshare { kinds: CLONE_NEWTIME });
