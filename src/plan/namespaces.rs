@@ -36,7 +36,7 @@ const KINDS: [(&str, u64); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
-/// All eight, in the order of [`KINDS`].
+/// All eight, in the order of `KINDS`.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespaces([Source; 8]);
 
