@@ -94,7 +94,7 @@ fn initial_userns() -> bool {
         .map_or(true, |map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-/// What /proc/self/status says (proc_pid_status(5)): one file instead of a system call for each.
+/// What /proc/thread-self/status says (proc_pid_status(5)): one file instead of a system call for each.
 #[derive(Debug, PartialEq, Eq)]
 struct Status {
     capabilities: u64,
@@ -105,7 +105,7 @@ struct Status {
 impl Status {
     fn read() -> Result<Status> {
         let what = "cannot read what we are";
-        let path = "/proc/self/status";
+        let path = "/proc/thread-self/status";
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(what, &format!("open {path}"), e))?;
         Status::parse(&text)
             .ok_or_else(|| Error::new(Kind::Kernel, what).because(format!("{path} has an unknown form")))
