@@ -137,12 +137,24 @@ impl Error {
     }
 }
 
-/// The kernel's words for an errno, in lower case, as Go, and so every engine, writes them.
+/// The kernel's words for an errno, in lower case, as Go, and so every engine, writes them: engines
+/// and scripts match "no such file or directory", "device or resource busy" and others, whatever C
+/// library we are built with.
 pub fn describe(errno: Errno) -> String {
-    // strerror's wording: engines match "no such file or directory", "permission denied",
-    // "operation not permitted", "is a directory", "not a directory".
-    let text = std::io::Error::from_raw_os_error(errno as i32).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = match errno {
+        Errno::EAGAIN => "resource temporarily unavailable",
+        Errno::EBADF => "bad file descriptor",
+        Errno::EBUSY => "device or resource busy",
+        Errno::EDQUOT => "disk quota exceeded",
+        Errno::EIO => "input/output error",
+        Errno::ELOOP => "too many levels of symbolic links",
+        Errno::ENAMETOOLONG => "file name too long",
+        Errno::ENOMEM => "cannot allocate memory",
+        Errno::ENOSYS => "function not implemented",
+        Errno::EOPNOTSUPP => "operation not supported",
+        Errno::EXDEV => "invalid cross-device link",
+        other => other.desc(),
+    };
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         // "RFS specific error" and its like keep their capitals.
@@ -199,5 +211,12 @@ mod tests {
         assert_eq!(describe(Errno::ENOENT), "no such file or directory");
         assert_eq!(describe(Errno::EACCES), "permission denied");
         assert_eq!(describe(Errno::EISDIR), "is a directory");
+        assert_eq!(describe(Errno::ENOTDIR), "not a directory");
+        assert_eq!(describe(Errno::EPERM), "operation not permitted");
+        assert_eq!(describe(Errno::ESRCH), "no such process");
+        assert_eq!(describe(Errno::EOVERFLOW), "value too large for defined data type");
+        assert_eq!(describe(Errno::ENOEXEC), "exec format error");
+        assert_eq!(describe(Errno::EINVAL), "invalid argument");
+        assert_eq!(describe(Errno::EROFS), "read-only file system");
     }
 }

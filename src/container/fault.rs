@@ -27,7 +27,7 @@ pub fn error(plan: &Plan, report: &Report) -> Error {
         Some(Op::Attach { point: Point::Ordinary, .. } | Op::LegacyMount { point: Point::Ordinary, .. })
             if matches!(errno, Errno::ELOOP | Errno::ENOTDIR) =>
         {
-            error.call(&call, errno).because("it must be mounted on ordinary directory, without symbolic links on the way")
+            error.errno_only(errno).because("it must be mounted on ordinary directory, without symbolic links on the way")
         }
         Some(Op::Attach { .. } | Op::LegacyMount { .. }) if errno == Errno::EXDEV && call == "open" => {
             error.errno_only(errno).because("the target cannot be mounted because it is inside /proc")
@@ -53,6 +53,9 @@ pub fn error(plan: &Plan, report: &Report) -> Error {
         Some(Op::Scheduler { .. }) if errno == Errno::EPERM => error.call(&call, errno).because(
             "the capability CAP_SYS_NICE is missing, or the cgroup has no realtime runtime (linux.resources.cpu)",
         ),
+        Some(Op::Join { .. }) if errno == Errno::EINVAL => {
+            error.call(&call, errno).because("it is a namespace of another kind, or the user namespace we are in")
+        }
         Some(Op::OpenProc) if errno == Errno::EXDEV => {
             error.errno_only(errno).because("/proc is not a procfs, or something covers it")
         }

@@ -189,10 +189,13 @@ impl Launch<'_> {
         let place = self.plan.pid_namespace.map(|slot| program.slot(slot));
         let own = match place {
             Some(namespace) => {
+                let origin =
+                    self.plan.pid_namespace.and_then(|slot| self.plan.need(slot)).map(|need| need.origin);
                 let pid = libc::CLONE_NEWPID as u64;
                 let own = File::open("/proc/self/ns/pid").map_err(|e| Error::io(what, "open", e))?;
                 sys::setns(namespace, pid).map_err(|errno| {
-                    kernel("cannot join the pid namespace", "setns", errno).at("/linux/namespaces")
+                    kernel("cannot join the pid namespace", "setns", errno)
+                        .at(origin.unwrap_or_default().to_string())
                 })?;
                 Some(own)
             }
@@ -228,14 +231,17 @@ impl Launch<'_> {
         let what = format!("cannot open {}", path.display());
         let file = File::options().write(true).open(path).map_err(|e| Error::io(what, "open", e))?;
         let procs = OwnedFd::from(file);
-        if let Some(index) = self.plan.opens.iter().position(|open| *open == Open::Unified) {
+        if let Some(index) = self.plan.opens.iter().position(|need| need.open == Open::Unified) {
             program.set(Slot(Slot::FIRST_OPEN + index as u16), procs.as_raw_fd());
         }
         Ok(Some(procs))
     }
 
     fn open(&self, entry: &cgroup::Entry) -> Result<Vec<Option<OwnedFd>>> {
-        self.plan.opens.iter().map(|open| self.open_one(open, entry)).collect()
+        let open = |need: &crate::plan::Need| {
+            self.open_one(&need.open, entry).map_err(|error| error.at(need.origin.to_string()))
+        };
+        self.plan.opens.iter().map(open).collect()
     }
 
     fn open_one(&self, open: &Open, entry: &cgroup::Entry) -> Result<Option<OwnedFd>> {
@@ -247,9 +253,7 @@ impl Launch<'_> {
         match open {
             Open::Namespace { path } => {
                 let what = || format!("cannot open namespace {path}");
-                File::open(path)
-                    .map(|file| Some(file.into()))
-                    .map_err(|e| Error::io(what(), "open", e).at("/linux/namespaces"))
+                File::open(path).map(|file| Some(file.into())).map_err(|e| Error::io(what(), "open", e))
             }
             Open::Init => self.container.map_or(Ok(None), duplicate),
             Open::Tasks(index) => {

@@ -13,15 +13,12 @@ pub fn describe(plan: &Plan, index: usize) -> String {
     let text = |text: Text| plan.str(text);
     match step.op {
         Op::JoinCgroup(_) => "join the cgroup".into(),
-        Op::Join { namespace, kinds } => {
-            let place = usize::from(namespace.0) - usize::from(corten_init::program::Slot::FIRST_OPEN);
-            match plan.opens.get(place) {
-                Some(Open::Namespace { path }) => {
-                    format!("join the {} namespace {path}", kinds_in_words(kinds))
-                }
-                _ => format!("join the container's {} namespaces", kinds_in_words(kinds)),
+        Op::Join { namespace, kinds } => match plan.need(namespace).map(|need| &need.open) {
+            Some(Open::Namespace { path }) => {
+                format!("join the {} namespace {path}", kinds_in_words(kinds))
             }
-        }
+            _ => format!("join the container's {} namespaces", kinds_in_words(kinds)),
+        },
         Op::Unshare { kinds } => format!("make a new {} namespace", kinds_in_words(kinds)),
         Op::Fork { kinds: 0 } => "continue in a child".into(),
         Op::Fork { kinds } => format!("continue in a child with a new {} namespace", kinds_in_words(kinds)),
@@ -135,13 +132,10 @@ fn mount(plan: &Plan, index: usize) -> String {
     let what = match all[begin].op {
         Op::NewMount { kind, .. } => text(kind).to_owned(),
         Op::CloneMount { source, .. } => text(source).to_owned(),
-        Op::TakeMount { tree } => {
-            let place = usize::from(tree.0) - usize::from(corten_init::program::Slot::FIRST_OPEN);
-            match plan.opens.get(place) {
-                Some(Open::Tree { source, .. }) => source.clone(),
-                _ => "a mount".to_owned(),
-            }
-        }
+        Op::TakeMount { tree } => match plan.need(tree).map(|need| &need.open) {
+            Some(Open::Tree { source, .. }) => source.clone(),
+            _ => "a mount".to_owned(),
+        },
         _ => "a mount".to_owned(),
     };
     format!("mount {what} on {}", target.unwrap_or("?"))
@@ -230,18 +224,17 @@ fn preparation(plan: &Plan) -> Vec<(String, String)> {
             "/linux/cgroupsPath".to_owned(),
         ));
     }
-    for open in &plan.opens {
-        let line = match open {
-            Open::Namespace { path } => (format!("open the namespace {path}"), "/linux/namespaces"),
-            Open::Init => ("open the container's init".to_owned(), ""),
+    for need in &plan.opens {
+        let line = match &need.open {
+            Open::Namespace { path } => format!("open the namespace {path}"),
+            Open::Init => "open the container's init".to_owned(),
             Open::Tasks(_) | Open::Unified => continue,
             Open::Tree { source, map, .. } => {
-                let mapped = if map.is_some() { " with its ids mapped" } else { "" };
-                (format!("open the mount {source}{mapped}"), "/mounts")
+                format!("open the mount {source}{}", if map.is_some() { " with its ids mapped" } else { "" })
             }
-            Open::Userns(_) => ("make a user namespace for an id map".to_owned(), "/mounts"),
+            Open::Userns(_) => "make a user namespace for an id map".to_owned(),
         };
-        lines.push((line.0, line.1.to_owned()));
+        lines.push((line, need.origin.to_string()));
     }
     let kinds = kinds_in_words(plan.kinds);
     let with = if kinds.is_empty() { String::new() } else { format!(" with a new {kinds} namespace") };

@@ -85,6 +85,13 @@ pub struct Step {
 
 /// A descriptor that the parent opens before the clone; the n-th is in slot `FIRST_OPEN + n`.
 #[derive(Debug, Clone, PartialEq)]
+pub struct Need {
+    pub open: Open,
+    pub origin: Origin,
+}
+
+/// What is opened.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Open {
     /// A namespace to join.
     Namespace { path: String },
@@ -161,7 +168,7 @@ pub struct Plan {
     pub hooks: Vec<InitHook>,
 
     /// What the parent opens first.
-    pub opens: Vec<Open>,
+    pub opens: Vec<Need>,
     /// The pid namespace that only our children enter, by slot: joined by the parent around the clone.
     pub pid_namespace: Option<Slot>,
     /// The kinds of new namespaces (`CLONE_NEW*`) of the first clone.
@@ -187,6 +194,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the parent opens for `slot`.
+    pub fn need(&self, slot: Slot) -> Option<&Need> {
+        self.opens.get(usize::from(slot.0.checked_sub(Slot::FIRST_OPEN)?))
+    }
+
     pub fn str(&self, text: Text) -> &str {
         let start = text.at as usize;
         std::str::from_utf8(&self.text[start..start + text.len as usize]).unwrap_or("?")
@@ -248,7 +260,7 @@ impl Builder {
     }
 
     fn open(&mut self, open: Open) -> Slot {
-        self.plan.opens.push(open);
+        self.plan.opens.push(Need { open, origin: self.origin });
         Slot(Slot::FIRST_OPEN + self.plan.opens.len() as u16 - 1)
     }
 

@@ -186,7 +186,7 @@ fn become_mapped_root(b: &mut Builder, spec: &Spec, user: Source) {
 
 fn open(b: &mut Builder, spec: &Spec, index: usize) -> Slot {
     let path = spec.linux().namespaces.as_ref().and_then(|all| all[index].path.clone()).unwrap_or_default();
-    b.open(Open::Namespace { path })
+    b.from(Origin::item(ORIGIN, index)).open(Open::Namespace { path })
 }
 
 /// Joins those of `kinds` that are to be joined. The mount namespace is the last: it changes what
