@@ -115,6 +115,10 @@ impl Launch<'_> {
     pub fn launch(self) -> Result<Init> {
         let plan = self.plan;
         let what = "cannot start the init process";
+        if self.host.ignored_signals & (1 << (libc::SIGCHLD - 1)) != 0 {
+            // Children of whoever ignores it leave no wait status behind.
+            sys::default_signal(libc::SIGCHLD).map_err(|errno| kernel(what, "sigaction", errno))?;
+        }
         let entry = plan.cgroup.entry()?;
         let opened = self.open(&entry)?;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)

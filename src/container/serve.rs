@@ -91,7 +91,7 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
             }
             Message::CopyUp { step } => {
                 let (to, from) = descriptors.next().zip(descriptors.next()).ok_or_else(missing)?;
-                let user = libc::CLONE_NEWUSER as u64 & plan.kinds;
+                let user = if plan.in_userns { libc::CLONE_NEWUSER as u64 } else { 0 };
                 let copied =
                     inside::inside(init.pidfd.as_fd(), user, || copy_up::copy_up(from.as_fd(), to.as_fd()));
                 copied.map_err(|error| error.at(plan.steps[step as usize].origin.to_string()))?;

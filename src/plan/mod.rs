@@ -175,6 +175,8 @@ pub struct Plan {
     pub kinds: u64,
     pub cgroup: Cgroup,
 
+    /// The process is in another user namespace than the runtime.
+    pub in_userns: bool,
     /// Written at [`corten_init::program::Sync::IdMaps`].
     pub id_map: Option<IdMap>,
     /// Lines of /proc/PID/timens_offsets.

@@ -101,6 +101,7 @@ pub(super) fn steps(b: &mut Builder, process: &Process, spec: Option<&Spec>, rul
         b.from(Origin::NONE).step(Op::Sync(Sync::Ready));
     }
     b.plan.oom_score_adj = process.oom_score_adj;
+    b.plan.in_userns = rules.in_userns;
     if rules.waits {
         b.from(Origin::NONE).step(Op::Start);
     }
