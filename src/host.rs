@@ -3,6 +3,7 @@
 //! Nothing here is decided. A fact that only a rare option needs is read only for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use corten_init::sys::{self, Calls};
 
@@ -38,6 +39,28 @@ pub struct Host {
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SYS_ADMIN: u32 = 21;
 pub const CAP_MKNOD: u32 = 27;
+
+/// How many descriptors after stdio we were started with, without a gap.
+static INHERITED_FDS: AtomicU32 = AtomicU32::new(0);
+
+/// Counts the descriptors that the caller passed. Called before we open any of our own: what a
+/// container gets by `--preserve-fds` must be the caller's and never ours (CVE-2024-21626).
+pub fn count_inherited_fds() {
+    let is_open = |fd: &u32| sys::fcntl(*fd as i32, libc::F_GETFD, 0).is_ok();
+    INHERITED_FDS.store((3..).take_while(is_open).count() as u32, Ordering::Relaxed);
+}
+
+/// Proves that the caller did pass `count` descriptors after stdio.
+pub fn check_inherited_fds(count: u32) -> Result<()> {
+    let inherited = INHERITED_FDS.load(Ordering::Relaxed);
+    if count <= inherited {
+        return Ok(());
+    }
+    let what = format!("cannot pass {count} descriptors to the container");
+    let missing = inherited + 3;
+    Err(Error::new(Kind::InvalidArgument, what)
+        .because(format!("please check that fd {missing} is open (--preserve-fds, LISTEN_FDS): unable to stat preserved-fd {missing}")))
+}
 
 impl Host {
     /// Reads the facts. `no_pivot`: those that option needs, too.

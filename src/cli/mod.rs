@@ -100,6 +100,7 @@ impl From<Error> for Exit {
 
 /// Does what the command line (with the program's name first) says.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::host::count_inherited_fds();
     let mut log_file = false;
     match run(words, &mut log_file) {
         Ok(code) => ExitCode::from(code),

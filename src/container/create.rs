@@ -20,7 +20,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::plan::{self, Namespaces, Plan};
 use crate::spec::{self, Hook, Hooks, Spec};
 
@@ -46,6 +46,8 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
             .because("--systemd-cgroup is not supported yet"));
     }
     store::check_id(&options.id)?;
+    let listen_fds = super::listen_fds();
+    host::check_inherited_fds(options.preserve_fds.saturating_add(listen_fds))?;
     let bundle = Bundle::read(&options.bundle)?;
     let problems = spec::problems(&bundle.spec);
     if !problems.is_empty() {
@@ -72,7 +74,7 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
-        listen_fds: super::listen_fds(),
+        listen_fds,
         waits,
     })?;
     Ok(Prepared { bundle, rootfs, host, plan, limits: Limits { settings, devices } })

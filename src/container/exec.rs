@@ -12,13 +12,14 @@ use super::store;
 use super::terminal::{self, DescriptorSocket};
 use super::{ExecOptions, write_pid_file};
 use crate::error::{Error, Kind, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::plan::{self, Namespaces};
 use crate::spec::{self, Spec};
 
 /// Runs another process in the container: its exit code, or 0 when it is left to run by itself.
 pub fn exec(options: &ExecOptions) -> Result<i32> {
     crate::seal::seal()?;
+    host::check_inherited_fds(options.preserve_fds)?;
     let entry = store::open(&options.root, &options.id)?;
     let state = entry.state()?;
     let what = || format!("cannot exec in container {}", options.id);
