@@ -267,14 +267,16 @@ impl<'p> State<'p> {
     }
 
     fn fork(&self, kinds: u64) -> Result<(), Fault> {
-        match sys::clone3(kinds | libc::CLONE_PARENT as u64, None).called("clone3")? {
+        let flags = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
+        match sys::clone3(kinds | flags, None).called("clone3")? {
             Side::Child => {
                 // The parent must know who we are before it hears from us.
                 self.wait_for_leave();
                 Ok(())
             }
-            Side::Parent { pid, .. } => {
-                self.tell(&Message::Forked { pid }, &[]);
+            Side::Parent { pidfd, .. } => {
+                // Our number for it may not be the parent's: we may be in another pid namespace.
+                self.tell(&Message::Forked, &[pidfd]);
                 sys::exit(0)
             }
         }

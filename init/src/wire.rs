@@ -29,10 +29,8 @@ const HOOK: u8 = 8;
 /// What the init process says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// The container goes on in this process, a child of the parent's.
-    Forked {
-        pid: i32,
-    },
+    /// The container goes on in another child of the parent's, whose pidfd comes along.
+    Forked,
     Sync {
         step: u32,
         what: Sync,
@@ -101,7 +99,7 @@ impl<'a> Message<'a> {
     /// Writes the message into `buffer` and returns how long it is.
     pub fn encode(&self, buffer: &mut [u8; LONGEST]) -> usize {
         let (kind, a, b, c, texts): (u8, u32, u32, u32, [&[u8]; 3]) = match *self {
-            Message::Forked { pid } => (FORKED, 0, pid as u32, 0, [b""; 3]),
+            Message::Forked => (FORKED, 0, 0, 0, [b""; 3]),
             Message::Sync { step, what } => (SYNC, step, number(what), 0, [b""; 3]),
             Message::Terminal { step } => (TERMINAL, step, 0, 0, [b""; 3]),
             Message::CopyUp { step } => (COPY_UP, step, 0, 0, [b""; 3]),
@@ -147,7 +145,7 @@ impl<'a> Message<'a> {
         }
         let [call, words, head] = texts;
         Some(match kind {
-            FORKED => Message::Forked { pid: b as i32 },
+            FORKED => Message::Forked,
             SYNC => Message::Sync {
                 step,
                 what: [Sync::IdMaps, Sync::TimeOffsets, Sync::Network, Sync::Hooks, Sync::Ready]
@@ -174,7 +172,7 @@ mod tests {
         let report =
             Report { step: 7, errno: 2, call: b"execve", words: b"cannot execute /a", head: b"\x7fELF" };
         let messages = [
-            Message::Forked { pid: 4242 },
+            Message::Forked,
             Message::Sync { step: 3, what: Sync::Ready },
             Message::Terminal { step: 9 },
             Message::CopyUp { step: 9 },

@@ -55,10 +55,14 @@ impl Init {
         self.unfinished = false;
     }
 
-    /// The container goes on in `pid`, another child of ours; the process so far ends by itself.
-    pub fn replace(&mut self, pid: i32) -> Result<()> {
+    /// The container goes on in another child of ours; the process so far ends by itself.
+    pub fn replace(&mut self, pidfd: OwnedFd) -> Result<()> {
         let what = "cannot follow the init process";
-        self.pidfd = pidfd_of(pid, what)?;
+        let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        let info = std::fs::read_to_string(&path).map_err(|e| Error::io(what, &format!("read {path}"), e))?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        let pid = pid.filter(|pid| *pid > 0).ok_or_else(|| Error::kernel(what, "pidfd", Errno::ESRCH))?;
+        self.pidfd = pidfd;
         let before = std::mem::replace(&mut self.pid, pid);
         sys::wait(before, libc::__WALL).map_err(|errno| kernel(what, "wait4", errno))?;
         Ok(())

@@ -64,7 +64,7 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
             return Err(Error::new(Kind::Internal, "cannot understand the init process"));
         };
         match message {
-            Message::Forked { pid } => init.replace(pid)?,
+            Message::Forked => init.replace(descriptors.next().ok_or_else(missing)?)?,
             Message::Sync { what: Sync::IdMaps, .. } => {
                 if let Some(map) = &plan.id_map {
                     idmap::write_maps(init.pid, map, host)?;

@@ -96,7 +96,8 @@ pub(super) fn enter(b: &mut Builder, spec: &Spec, host: &Host, namespaces: &Name
     let new = namespaces.new_kinds() & !CGROUP;
     let joined = namespaces.kinds(|source| matches!(source, Source::Joined(_)));
     // Joins that must come before our own new user namespace, in a process that still has our privileges.
-    let joins_first = user == Source::New && joined & !PID != 0 && host.is_privileged();
+    let early = if offsets { joined } else { joined & !PID };
+    let joins_first = user == Source::New && early != 0 && host.is_privileged();
     let joined_user = matches!(user, Source::Joined(_));
     // An ordinary user may join a pid namespace only from within its user namespace.
     let pid_inside = joined & PID != 0 && !host.is_privileged();
