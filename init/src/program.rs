@@ -67,6 +67,8 @@ pub enum Point {
 /// For what the parent is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
+    /// Have us moved into the cgroup, unless the clone put us there: we may not do so ourselves.
+    Cgroup,
     /// Write the id maps of the user namespace we just entered.
     IdMaps,
     /// Write the offsets of the time namespace our next child will be in.

@@ -92,6 +92,7 @@ fn number(what: Sync) -> u32 {
         Sync::Network => 2,
         Sync::Hooks => 3,
         Sync::Ready => 4,
+        Sync::Cgroup => 5,
     }
 }
 
@@ -148,9 +149,16 @@ impl<'a> Message<'a> {
             FORKED => Message::Forked,
             SYNC => Message::Sync {
                 step,
-                what: [Sync::IdMaps, Sync::TimeOffsets, Sync::Network, Sync::Hooks, Sync::Ready]
-                    .into_iter()
-                    .find(|what| number(*what) == b)?,
+                what: [
+                    Sync::IdMaps,
+                    Sync::TimeOffsets,
+                    Sync::Network,
+                    Sync::Hooks,
+                    Sync::Ready,
+                    Sync::Cgroup,
+                ]
+                .into_iter()
+                .find(|what| number(*what) == b)?,
             },
             TERMINAL => Message::Terminal { step },
             COPY_UP => Message::CopyUp { step },
@@ -174,6 +182,7 @@ mod tests {
         let messages = [
             Message::Forked,
             Message::Sync { step: 3, what: Sync::Ready },
+            Message::Sync { step: 0, what: Sync::Cgroup },
             Message::Terminal { step: 9 },
             Message::CopyUp { step: 9 },
             Message::Listener { step: 1 },

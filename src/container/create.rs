@@ -17,6 +17,7 @@ use super::store::{self, Entry};
 use super::terminal::{self, DescriptorSocket};
 use super::{CreateOptions, Rootless, hooks::Occasion, inside, write_pid_file};
 use crate::bundle::Bundle;
+use crate::cgroup::systemd::Hold;
 use crate::cgroup::{self, Cgroup};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -37,14 +38,12 @@ pub struct Prepared {
 struct Limits {
     settings: Vec<cgroup::Setting>,
     devices: cgroup::Devices,
+    /// What annotations say of its systemd unit.
+    properties: Vec<cgroup::systemd::Property>,
 }
 
 /// Reads, checks and plans. `waits`: the container is to wait for `start`.
 pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
-    if options.systemd_cgroup {
-        return Err(Error::new(Kind::Unsupported, "cannot create the container's cgroup")
-            .because("--systemd-cgroup is not supported yet"));
-    }
     store::check_id(&options.id)?;
     let listen_fds = super::listen_fds();
     host::check_inherited_fds(options.preserve_fds.saturating_add(listen_fds))?;
@@ -55,15 +54,18 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
     }
     let rootfs = rootfs(&bundle)?;
     let host = Host::read(options.no_pivot)?;
-    let cgroup =
-        cgroup::path::place(&host.cgroups, bundle.spec.linux().cgroups_path.as_deref(), &options.id)?;
     let resources = bundle.spec.linux().resources.as_ref();
     let invalid = |problems: Vec<spec::Problem>| spec::invalid("config.json", &problems);
     let settings = resources.map_or(Ok(Vec::new()), |resources| {
         cgroup::settings(resources, &host.cgroups, "/linux/resources").map_err(invalid)
     })?;
+    let cgroup = place(&bundle.spec, &host, options, &settings)?;
     let rules = resources.and_then(|resources| resources.devices.as_deref());
     let devices = cgroup::devices(rules, &host.cgroups, "/linux/resources").map_err(invalid)?;
+    let properties = match (cgroup.unit(), &bundle.spec.annotations) {
+        (Some(_), Some(annotations)) => cgroup::systemd::annotations(annotations).map_err(invalid)?,
+        _ => Vec::new(),
+    };
     let plan = plan::create(&plan::Create {
         spec: &bundle.spec,
         host: &host,
@@ -77,7 +79,35 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
         listen_fds,
         waits,
     })?;
-    Ok(Prepared { bundle, rootfs, host, plan, limits: Limits { settings, devices } })
+    Ok(Prepared { bundle, rootfs, host, plan, limits: Limits { settings, devices, properties } })
+}
+
+fn place(spec: &Spec, host: &Host, options: &CreateOptions, settings: &[cgroup::Setting]) -> Result<Cgroup> {
+    let path = spec.linux().cgroups_path.as_deref();
+    if !options.systemd_cgroup {
+        return cgroup::path::place(&host.cgroups, path, &options.id);
+    }
+    let user = is_rootless(options, host);
+    match cgroup::systemd::place(&host.cgroups, path, &options.id, user) {
+        Err(error) if user && can_do_without(spec, settings) => {
+            tracing::debug!("running without a cgroup of its own: {error}");
+            Ok(Cgroup::none())
+        }
+        answer => answer,
+    }
+}
+
+/// Whether the container asks for no cgroup: a user who cannot have one may then do without.
+fn can_do_without(spec: &Spec, settings: &[cgroup::Setting]) -> bool {
+    settings.is_empty() && spec.linux().cgroups_path.is_none()
+}
+
+fn is_rootless(options: &CreateOptions, host: &Host) -> bool {
+    match options.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => host.is_rootless(),
+    }
 }
 
 /// The plan that `create` would carry out.
@@ -214,10 +244,12 @@ impl Made {
         self.state.creator = Some(Process::of(sys::getpid())?);
         self.entry.write_state(&self.state)?;
         self.entry.write_config(&bundle.config)?;
-        self.state.cgroup = make_cgroup(&mut plan, &bundle.spec, &host, &limits, options)?;
+        let hold = make_cgroup(&mut plan, &bundle.spec, &host, &limits, options)?;
+        self.state.cgroup = plan.cgroup.clone();
         let start = if waits { Some(self.entry.listen_start()?) } else { None };
         let launch = Launch { plan: &plan, host: &host, start, container: None, elsewhere: None };
         let mut init = launch.launch()?;
+        init.hold = hold;
         let mut duties = Parent { made: self, spec: &bundle.spec, options, console, pidfd_socket };
         let served = serve::serve(&plan, &host, &mut init, &mut duties);
         init.log_steps(&plan);
@@ -227,28 +259,28 @@ impl Made {
     }
 }
 
-/// Makes the cgroup and sets its limits. A user who may not and asks for nothing gets none.
+/// Makes the cgroup and sets its limits: what keeps its unit alive. A user who may not and asks for
+/// nothing gets none.
 fn make_cgroup(
     plan: &mut Plan,
     spec: &Spec,
     host: &Host,
     limits: &Limits,
     options: &CreateOptions,
-) -> Result<Cgroup> {
-    let rootless = match options.rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => host.is_rootless(),
+) -> Result<Option<Hold>> {
+    let rootless = is_rootless(options, host);
+    let made = match plan.cgroup.unit() {
+        Some(_) => plan.cgroup.start_unit(&limits.settings, &limits.properties).map(Some),
+        None => plan.cgroup.create().map(|()| None),
     };
-    let made = plan.cgroup.create();
-    match made {
-        Err(error) if rootless && limits.settings.is_empty() && spec.linux().cgroups_path.is_none() => {
+    let hold = match made {
+        Err(error) if rootless && can_do_without(spec, &limits.settings) => {
             tracing::debug!("running without a cgroup of its own: {error}");
             plan.cgroup = Cgroup::none();
-            return Ok(Cgroup::none());
+            return Ok(None);
         }
         answer => answer?,
-    }
+    };
     plan.cgroup.apply(&limits.settings, "config.json")?;
     // In a user namespace no device can be made, and an ordinary user may not restrict what he cannot use.
     match plan.cgroup.restrict(&limits.devices, "config.json", "/linux/resources/devices") {
@@ -264,7 +296,7 @@ fn make_cgroup(
     {
         plan.cgroup.chown(uid)?;
     }
-    Ok(plan.cgroup.clone())
+    Ok(hold)
 }
 
 /// Whether the container may write to the cgroup file system it sees: only then is its cgroup its own

@@ -14,6 +14,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::idmap;
+use crate::cgroup::systemd::Hold;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -28,6 +29,10 @@ pub struct Init {
     progress: &'static [AtomicU64],
     /// Files that startContainer hooks read the state from; written once the pid is known.
     pub hook_state: Option<OwnedFd>,
+    /// It is not in the cgroup and cannot go there by itself: [`Cgroup::attach`] can.
+    pub outside: bool,
+    /// What keeps the cgroup's unit alive as long as it may be outside.
+    pub hold: Option<Hold>,
     /// It is ours to end and to reap: nobody else has heard of it yet.
     unfinished: bool,
 }
@@ -187,12 +192,13 @@ impl Launch<'_> {
                     .at("/process/execCPUAffinity/initial")
             })?;
         }
-        let (pid, pidfd) = self.clone(&program, &entry)?;
-        Ok(Init { pid, pidfd, socket: ours, progress, hook_state, unfinished: true })
+        let (pid, pidfd, outside) = self.clone(&program, &entry)?;
+        Ok(Init { pid, pidfd, socket: ours, progress, hook_state, outside, hold: None, unfinished: true })
     }
 
-    /// Clones, in the child runs the program, in the parent returns.
-    fn clone(&self, program: &Program, entry: &cgroup::Entry) -> Result<(i32, OwnedFd)> {
+    /// Clones, in the child runs the program, in the parent returns the pid, a pidfd, and whether the
+    /// child needs help to enter the cgroup.
+    fn clone(&self, program: &Program, entry: &cgroup::Entry) -> Result<(i32, OwnedFd, bool)> {
         let what = "cannot clone the init process";
         let place = self.plan.pid_namespace.map(|slot| program.slot(slot));
         let own = match place {
@@ -211,22 +217,36 @@ impl Launch<'_> {
         };
         let kinds = self.plan.kinds;
         let clone = |cgroup| sys::clone3(kinds | sys::CLONE_CLEAR_SIGHAND, cgroup);
+        let mut outside = false;
+        // Open in the child as well, until it has written to it.
+        let mut procs = None;
         let mut side = clone(entry.into_cgroup.as_ref().map(AsRawFd::as_raw_fd));
         if let (Err(errno), true) = (side, entry.into_cgroup.is_some()) {
-            // Linux before 5.7; a threaded cgroup; a cgroup with controllers for its children.
-            if matches!(errno.0, libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBUSY | libc::E2BIG) {
-                let _procs = self.unified(program, errno.0 == libc::EBUSY)?;
-                side = clone(None);
+            let by_user = self.plan.cgroup.unit().is_some_and(|unit| unit.user);
+            match errno.0 {
+                // Linux before 5.7; a threaded cgroup; a cgroup with controllers for its children; one
+                // that is full (pids.max counts forks alone, and a scope is held by a process of ours).
+                libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBUSY | libc::E2BIG | libc::EAGAIN => {
+                    procs = self.unified(program, errno.0 == libc::EBUSY)?;
+                    side = clone(None);
+                }
+                // We are in another session than the unit.
+                libc::EACCES | libc::EPERM if by_user => {
+                    outside = true;
+                    side = clone(None);
+                }
+                _ => {}
             }
         }
         match side.map_err(|errno| kernel(what, "clone3", errno))? {
             Side::Child => corten_init::run(program),
             Side::Parent { pid, .. } => {
+                drop(procs);
                 if let Some(own) = own {
                     sys::setns(own.as_raw_fd(), libc::CLONE_NEWPID as u64)
                         .map_err(|errno| kernel(what, "setns", errno))?;
                 }
-                Ok((pid, pidfd_of(pid, what)?))
+                Ok((pid, pidfd_of(pid, what)?, outside))
             }
         }
     }

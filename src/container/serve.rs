@@ -60,11 +60,18 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
                 Err(fault::died(plan, init))
             };
         }
+        // Its first word comes from inside the cgroup, or it is about to be moved there.
+        let hold = init.hold.take();
         let Some(message) = Message::decode(&buffer[..length]) else {
             return Err(Error::new(Kind::Internal, "cannot understand the init process"));
         };
         match message {
             Message::Forked => init.replace(descriptors.next().ok_or_else(missing)?)?,
+            Message::Sync { what: Sync::Cgroup, .. } => {
+                if init.outside {
+                    plan.cgroup.attach(init.pid)?;
+                }
+            }
             Message::Sync { what: Sync::IdMaps, .. } => {
                 if let Some(map) = &plan.id_map {
                     idmap::write_maps(init.pid, map, host)?;
@@ -105,6 +112,7 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
                 return Err(fault::hook(plan, step as usize, status, timed_out, output));
             }
         }
+        drop(hold);
         go(init)?;
     }
 }

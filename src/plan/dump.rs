@@ -188,6 +188,7 @@ fn limit(value: u64) -> String {
 
 fn sync(plan: &Plan, what: Sync) -> String {
     match what {
+        Sync::Cgroup => "be moved into the cgroup".into(),
         Sync::IdMaps => "have the ids mapped".into(),
         Sync::TimeOffsets => "have the clocks set".into(),
         Sync::Network => {

@@ -167,6 +167,10 @@ pub(super) fn join_cgroup(b: &mut Builder) {
         let slot = b.open(Open::Unified);
         b.step(Op::JoinCgroup(slot));
     }
+    if b.plan.cgroup.unit().is_some_and(|unit| unit.user) {
+        // From another session than the unit's, only systemd can move us.
+        b.step(Op::Sync(Sync::Cgroup));
+    }
 }
 
 fn become_mapped_root(b: &mut Builder, spec: &Spec, user: Source) {
