@@ -155,7 +155,7 @@ fn unknown_ids_do_not_exist() {
     check(|| {
         let bundle = Bundle::new();
         let call = |args: &[&str]| bundle.runtime().args(args).run(bundle.dir());
-        for command in ["state", "start", "kill", "delete", "pause", "resume", "ps"] {
+        for command in ["state", "start", "kill", "delete"] {
             call(&[command, "no-such"]).code(1).failed().says_one_of(&["does not exist", "no such file"]);
         }
         call(&["exec", "no-such", "true"]).failed().code(255).says("does not exist");

@@ -1,8 +1,17 @@
 //! The suite, by subject. Every test checks a property by its effect on a real kernel.
 
+mod cgroups;
+mod concurrency;
+mod devices;
+mod errors;
+mod exec;
+mod hooks;
 mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+mod rootfs;
 mod scheduling;
+mod security;
+mod terminal;

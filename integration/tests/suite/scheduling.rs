@@ -25,6 +25,16 @@ fn rlimits_are_set() {
 }
 
 #[test]
+fn rlimits_of_an_ordinary_user_are_set() {
+    check(|| {
+        let limits = json!([{ "type": "RLIMIT_NOFILE", "soft": 55, "hard": 66 }]);
+        let bundle = Bundle::new().set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
+        let view = bundle.set("/process/rlimits", limits).look();
+        assert_eq!(view.at("/limits/RLIMIT_NOFILE"), &json!([55, 66]));
+    });
+}
+
+#[test]
 fn an_rlimit_may_be_raised_above_the_runtimes_own() {
     check(|| {
         if own_capabilities() & SYS_RESOURCE == 0 {
@@ -92,13 +102,15 @@ fn scheduler_is_set() {
 #[test]
 fn real_time_schedulers_are_set() {
     check(|| {
-        let look = |scheduler| Bundle::new().set("/process/scheduler", scheduler).look();
-        let view =
-            look(json!({ "policy": "SCHED_RR", "priority": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"] }));
-        assert_eq!(
-            (view.at("/scheduler/policy"), view.at("/scheduler/priority")),
-            (&json!("2"), &json!("3"))
-        );
+        let look = |scheduler| {
+            let bundle = Bundle::new().set("/process/scheduler", scheduler);
+            if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+                // Real-time groups are configured: a new cgroup has no real-time budget of its own.
+                let cpu = json!({ "realtimePeriod": 1_000_000, "realtimeRuntime": 10_000 });
+                return bundle.set("/linux/resources/cpu", cpu).look();
+            }
+            bundle.look()
+        };
         let view = look(json!({ "policy": "SCHED_FIFO", "priority": 5 }));
         assert_eq!(
             (view.at("/scheduler/policy"), view.at("/scheduler/priority")),

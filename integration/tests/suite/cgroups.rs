@@ -1,0 +1,178 @@
+//! The container's cgroup: made, joined, removed, on whatever hierarchies there are. Limits are a subject
+//! of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use corten_integration::{Bundle, Cgroups, Container, cgroup_dirs, cgroups, check, read, unique};
+use serde_json::json;
+
+/// Where the process is: the directory of its cgroup of this controller, or of the v2 tree.
+fn cgroup_of(pid: &str, controller: &str) -> PathBuf {
+    let table = read(format!("/proc/{pid}/cgroup"));
+    let line = table.lines().find_map(|l| {
+        let (_, rest) = l.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let here = match cgroups() {
+            Cgroups::V1 => controllers.split(',').any(|c| c == controller),
+            Cgroups::V2 => controllers.is_empty(),
+        };
+        here.then(|| path.to_owned())
+    });
+    let path = line.unwrap_or_else(|| panic!("no {controller} in {table}"));
+    let top = match cgroups() {
+        Cgroups::V1 => format!("/sys/fs/cgroup/{controller}"),
+        Cgroups::V2 => "/sys/fs/cgroup".to_owned(),
+    };
+    Path::new(&top).join(path.trim_start_matches('/'))
+}
+
+fn of_init(container: &Container) -> PathBuf {
+    cgroup_of(&container.pid().to_string(), "pids")
+}
+
+#[test]
+fn a_container_has_a_cgroup_of_its_own() {
+    check(|| {
+        let container = Bundle::new().sleeper().start();
+        let dir = of_init(&container);
+        assert_ne!(dir, cgroup_of("self", "pids"));
+        assert!(dir.to_string_lossy().contains(container.id()), "{}", dir.display());
+        let procs = read(dir.join("cgroup.procs"));
+        assert!(procs.lines().any(|l| l == container.pid().to_string()), "{procs}");
+        container.vanish();
+        assert!(!dir.exists());
+    });
+}
+
+#[test]
+fn the_cgroup_is_joined_before_start() {
+    check(|| {
+        let container = Bundle::new().sleeper().create();
+        assert!(of_init(&container).to_string_lossy().contains(container.id()));
+    });
+}
+
+#[test]
+fn an_absolute_cgroups_path_is_from_the_top() {
+    check(|| {
+        let bundle = Bundle::new();
+        let path = format!("/{}", bundle.id());
+        let container = bundle.set("/linux/cgroupsPath", path.as_str()).sleeper().start();
+        let top = if cgroups() == Cgroups::V1 { "/sys/fs/cgroup/pids" } else { "/sys/fs/cgroup" };
+        assert_eq!(of_init(&container), Path::new(&format!("{top}{path}")));
+        container.vanish();
+    });
+}
+
+#[test]
+fn a_deep_cgroups_path_is_made_and_its_end_removed() {
+    check(|| {
+        let bundle = Bundle::new();
+        let parent = unique("it");
+        let path = format!("/{parent}/middle/{}", bundle.id());
+        let container = bundle.set("/linux/cgroupsPath", path.as_str()).sleeper().start();
+        assert!(of_init(&container).ends_with(path.trim_start_matches('/')));
+        container.vanish();
+        // The parents are nobody's: some other container may be about to use them.
+        for dir in cgroup_dirs(&parent) {
+            let _ = fs::remove_dir(dir.join("middle"));
+            let _ = fs::remove_dir(dir);
+        }
+        assert!(cgroup_dirs(&parent).is_empty());
+    });
+}
+
+#[test]
+fn a_relative_cgroups_path_is_somewhere_the_runtime_chooses() {
+    check(|| {
+        let bundle = Bundle::new();
+        let path = bundle.id().to_owned();
+        let container = bundle.set("/linux/cgroupsPath", path.as_str()).sleeper().start();
+        assert!(of_init(&container).ends_with(&path), "{}", of_init(&container).display());
+        container.vanish();
+    });
+}
+
+#[test]
+fn a_cgroups_path_cannot_leave_the_hierarchy() {
+    check(|| {
+        let bundle = Bundle::new();
+        let path = format!("/../../../../../{}", bundle.id());
+        let bundle = bundle.set("/linux/cgroupsPath", path.as_str()).args(["/bin/true"]);
+        let output = bundle.call("run").run(bundle.dir());
+        let outside = Path::new("/").join(bundle.id());
+        assert!(!outside.exists(), "made {}: {output}", outside.display());
+        assert!(cgroup_dirs(bundle.id()).is_empty());
+    });
+}
+
+#[test]
+fn a_failed_creation_removes_the_cgroup() {
+    check(|| {
+        Bundle::new().mount("/m", "bind", "/no/such/source", &["bind"]).create_fails();
+        Bundle::new().hook("createRuntime", "exit 1").create_fails();
+    });
+}
+
+#[test]
+fn an_existing_cgroup_with_a_process_is_not_destroyed() {
+    check(|| {
+        let first = Bundle::new().sleeper().start();
+        let dir = of_init(&first);
+        let path = format!("/{}", dir.strip_prefix("/sys/fs/cgroup").expect("below").display());
+        let path = if cgroups() == Cgroups::V1 { path.trim_start_matches("/pids").to_owned() } else { path };
+        let second = Bundle::new().set("/linux/cgroupsPath", path.as_str()).sleeper();
+        second.call("create").run(second.dir());
+        second.runtime().args(["delete", "--force", second.id()]).run(second.dir());
+        assert_eq!(first.status(), "running", "another container with the same cgroup killed it");
+        assert!(dir.exists());
+    });
+}
+
+#[test]
+fn sub_cgroups_made_inside_are_removed() {
+    check(|| {
+        let container = Bundle::new().sleeper().start();
+        let dir = of_init(&container);
+        fs::create_dir_all(dir.join("inner/deeper")).expect("mkdir");
+        container.vanish();
+        assert!(!dir.exists());
+    });
+}
+
+#[test]
+fn the_runtime_itself_stays_out_of_the_cgroup() {
+    check(|| {
+        let container = Bundle::new().sleeper().start();
+        let procs = read(of_init(&container).join("cgroup.procs"));
+        for pid in procs.lines() {
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            assert!(
+                !exe.ends_with(corten_integration::Runtime::get().path.file_name().expect("a name")),
+                "{exe:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn all_processes_of_the_container_are_in_its_cgroup() {
+    check(|| {
+        let bundle = Bundle::new().script("sleep 1000 & sleep 1000 & echo ready >/report; wait");
+        let mut reports = bundle.reports("/report");
+        let container = bundle.start();
+        reports.line();
+        let procs = read(of_init(&container).join("cgroup.procs"));
+        assert_eq!(procs.lines().count(), 3, "{procs}");
+    });
+}
+
+#[test]
+fn a_pids_limit_is_a_limit() {
+    check(|| {
+        let bundle = Bundle::new().set("/linux/resources", json!({ "pids": { "limit": 5 } }));
+        let container = bundle.sleeper().start();
+        assert_eq!(read(of_init(&container).join("pids.max")).trim(), "5");
+    });
+}
