@@ -2,17 +2,9 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-
-const APPLETS: &[&str] = &[
-    "awk", "cat", "chgrp", "chmod", "chown", "chrt", "cp", "cut", "date", "dd", "df", "echo", "env", "false",
-    "find", "grep", "head", "hostname", "id", "ifconfig", "ionice", "ip", "kill", "ln", "ls", "mkdir",
-    "mkfifo", "mknod", "mount", "mv", "nc", "nice", "printenv", "printf", "ps", "pwd", "readlink", "renice",
-    "rm", "rmdir", "sed", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "taskset",
-    "test", "top", "touch", "tr", "true", "tty", "umount", "uname", "unshare", "usleep", "wc", "which",
-    "whoami", "xargs", "yes",
-];
 
 /// A word that no other test of this machine uses: "PREFIX-PID-NUMBER".
 pub fn unique(prefix: &str) -> String {
@@ -105,7 +97,12 @@ pub fn fill_rootfs(root: &Path) {
     std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777)).expect("chmod");
     link_or_copy(busybox, &root.join("bin/busybox"));
     link_or_copy(PROBE.get_or_init(probe_path), &root.join("probe"));
-    for applet in APPLETS {
+    static APPLETS: OnceLock<String> = OnceLock::new();
+    let applets = APPLETS.get_or_init(|| {
+        let output = Command::new(busybox).arg("--list").output().expect("busybox --list");
+        String::from_utf8(output.stdout).expect("names of applets")
+    });
+    for applet in applets.lines().filter(|a| *a != "busybox") {
         symlink("busybox", root.join("bin").join(applet)).expect("an applet");
     }
     std::fs::write(

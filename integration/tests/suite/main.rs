@@ -1,9 +1,11 @@
 //! The suite, by subject. Every test checks a property by its effect on a real kernel.
 
 mod cgroups;
+mod cli;
 mod concurrency;
 mod devices;
 mod errors;
+mod examples;
 mod exec;
 mod hooks;
 mod lifecycle;
