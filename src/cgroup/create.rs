@@ -57,7 +57,12 @@ impl Cgroup {
         Ok(new)
     }
 
-    fn check_unused(&self) -> Result<()> {
+    /// Proves that nobody else runs in the cgroup, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if it holds a process or is frozen.
+    pub fn check_unused(&self) -> Result<()> {
         let taken = |message: String| Err(Error::new(Kind::AlreadyExists, message));
         let path = self.main().map(Dir::full_path).unwrap_or_default();
         let found = self.pids()?.len();

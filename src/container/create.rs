@@ -141,7 +141,8 @@ pub fn run(options: &CreateOptions) -> Result<i32> {
     let (made, init) = Made::make(options, false)?;
     let Made { entry, _lock: lock, state, hooks, terminal } = made;
     let poststart = hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
-    if let Err(error) = occasion(&state, Status::Running, &init, "poststart").run_all(poststart) {
+    let told = Told { init: None, ..occasion(&state, Status::Running, &init, "poststart") };
+    if let Err(error) = told.run_all(poststart) {
         // runtime-spec 1.3: a poststart hook that fails stops the container.
         super::delete::destroy(&entry, &state, hooks.as_ref())?;
         return Err(error);
@@ -165,7 +166,8 @@ struct Told<'a> {
     document: Vec<u8>,
     kind: &'static str,
     directory: &'a Path,
-    init: &'a Init,
+    /// The hooks make sense only while it lives.
+    init: Option<&'a Init>,
 }
 
 impl Told<'_> {
@@ -174,14 +176,14 @@ impl Told<'_> {
             kind: self.kind,
             state: &self.document,
             directory: self.directory,
-            container: Some(self.init.pidfd.as_fd()),
+            container: self.init.map(|init| init.pidfd.as_fd()),
         };
         occasion.run_all(hooks)
     }
 }
 
 fn occasion<'a>(state: &'a State, status: Status, init: &'a Init, kind: &'static str) -> Told<'a> {
-    Told { document: state.hook_document(status, init.pid), kind, directory: &state.bundle, init }
+    Told { document: state.hook_document(status, init.pid), kind, directory: &state.bundle, init: Some(init) }
 }
 
 /// A container in the making.
@@ -208,6 +210,8 @@ impl Made {
             connect(&options.pidfd_socket, "pidfd socket")?,
         ];
         super::log_notes(&prepared.plan);
+        // What others run in is not ours to record, and so never ours to kill.
+        prepared.plan.cgroup.check_unused()?;
         let (entry, lock) = store::create(&options.root, &options.id)?;
         let state = State {
             oci_version: spec.version.clone(),
@@ -244,7 +248,12 @@ impl Made {
         self.state.creator = Some(Process::of(sys::getpid())?);
         self.entry.write_state(&self.state)?;
         self.entry.write_config(&bundle.config)?;
-        let hold = make_cgroup(&mut plan, &bundle.spec, &host, &limits, options)?;
+        let hold = make_cgroup(&mut plan, &bundle.spec, &host, &limits, options).inspect_err(|error| {
+            if error.kind() == Kind::AlreadyExists {
+                // Somebody came in between; what takes this attempt back must not end them.
+                self.state.cgroup = Cgroup::none();
+            }
+        })?;
         self.state.cgroup = plan.cgroup.clone();
         let start = if waits { Some(self.entry.listen_start()?) } else { None };
         let launch = Launch { plan: &plan, host: &host, start, container: None, elsewhere: None };

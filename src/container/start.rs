@@ -43,7 +43,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     sys::send(connection.as_raw_fd(), START, &[]).map_err(|errno| kernel(what(), "sendmsg", errno))?;
     let spec = entry.config().and_then(|bytes| Spec::parse(&bytes))?;
     listen(&connection, &init, &state, &spec)?;
-    poststart(&state, &spec, &init)
+    poststart(&state, &spec)
 }
 
 /// Hears how it goes: silence until the connection ends is success.
@@ -80,7 +80,7 @@ fn listen(connection: &OwnedFd, init: &OwnedFd, state: &State, spec: &Spec) -> R
     }
 }
 
-fn poststart(state: &State, spec: &Spec, init: &OwnedFd) -> Result<()> {
+fn poststart(state: &State, spec: &Spec) -> Result<()> {
     let hooks = spec.hooks.as_ref();
     let poststart = hooks.and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
     if poststart.is_empty() {
@@ -88,12 +88,9 @@ fn poststart(state: &State, spec: &Spec, init: &OwnedFd) -> Result<()> {
     }
     let pid = state.init.as_ref().map_or(0, |init| init.pid);
     let document = state.hook_document(Status::Running, pid);
-    let occasion = Occasion {
-        kind: "poststart",
-        state: &document,
-        directory: &state.bundle,
-        container: Some(init.as_fd()),
-    };
+    // The program may be done before the hooks are.
+    let occasion =
+        Occasion { kind: "poststart", state: &document, directory: &state.bundle, container: None };
     occasion.run_all(poststart).inspect_err(|_| {
         // runtime-spec 1.3: a poststart hook that fails stops the container.
         if let Err(more) = delete::stop(state) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     LinuxBlockIo, LinuxCpu, LinuxIdMapping, LinuxMemory, LinuxNetDevice, LinuxNetwork, LinuxRdma,
-    LinuxTimeOffset, nullable,
+    LinuxTimeOffset, nullable, object,
 };
 
 /// <https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md>.
@@ -21,7 +21,7 @@ pub struct Linux {
     pub gid_mappings: Option<Vec<LinuxIdMapping>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sysctl: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub resources: Option<Resources>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups_path: Option<String>,
@@ -31,7 +31,7 @@ pub struct Linux {
     pub devices: Option<Vec<Device>>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_net_devices")]
     pub net_devices: Option<BTreeMap<String, LinuxNetDevice>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub seccomp: Option<Seccomp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs_propagation: Option<String>,
@@ -41,11 +41,11 @@ pub struct Linux {
     pub readonly_paths: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_label: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub intel_rdt: Option<IntelRdt>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub memory_policy: Option<MemoryPolicy>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub personality: Option<Personality>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_offsets: Option<BTreeMap<String, LinuxTimeOffset>>,
@@ -104,17 +104,17 @@ pub struct Device {
 pub struct Resources {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<DeviceRule>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub memory: Option<LinuxMemory>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub cpu: Option<LinuxCpu>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub pids: Option<Pids>,
-    #[serde(rename = "blockIO", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "blockIO", skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub block_io: Option<LinuxBlockIo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hugepage_limits: Option<Vec<HugepageLimit>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub network: Option<LinuxNetwork>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdma: Option<BTreeMap<String, LinuxRdma>>,

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{is_false, nullable};
+use super::{is_false, nullable, object};
 
 /// The container's process, also what `exec --process` reads.
 #[derive(Debug, Default, Clone, Deserialize, Serialize)]
@@ -12,9 +12,9 @@ use super::{is_false, nullable};
 pub struct Process {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub terminal: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub console_size: Option<ConsoleSize>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "user")]
     pub user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
@@ -22,7 +22,7 @@ pub struct Process {
     pub env: Option<Vec<String>>,
     #[serde(deserialize_with = "nullable")]
     pub cwd: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub capabilities: Option<Capabilities>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rlimits: Option<Vec<Rlimit>>,
@@ -32,14 +32,22 @@ pub struct Process {
     pub apparmor_profile: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub scheduler: Option<Scheduler>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub io_priority: Option<IoPriority>,
-    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "execCPUAffinity",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object"
+    )]
     pub exec_cpu_affinity: Option<CpuAffinity>,
+}
+
+fn user<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<User, D::Error> {
+    Ok(object(deserializer)?.unwrap_or_default())
 }
 
 /// The terminal's size in characters.
