@@ -210,8 +210,6 @@ impl Made {
             connect(&options.pidfd_socket, "pidfd socket")?,
         ];
         super::log_notes(&prepared.plan);
-        // What others run in is not ours to record, and so never ours to kill.
-        prepared.plan.cgroup.check_unused()?;
         let (entry, lock) = store::create(&options.root, &options.id)?;
         let state = State {
             oci_version: spec.version.clone(),
@@ -223,7 +221,7 @@ impl Made {
             owner: prepared.host.uid,
             creator: None,
             init: None,
-            cgroup: prepared.plan.cgroup.clone(),
+            cgroup: Cgroup::none(),
         };
         let mut made = Made { entry, _lock: lock, state, hooks: spec.hooks.clone(), terminal: None };
         match made.build(options, prepared, sockets, waits) {
@@ -245,6 +243,9 @@ impl Made {
         waits: bool,
     ) -> Result<Init> {
         let Prepared { bundle, host, mut plan, limits, .. } = prepared;
+        // What others run in is not ours to record, and so never ours to kill.
+        plan.cgroup.check_unused()?;
+        self.state.cgroup = plan.cgroup.clone();
         self.state.creator = Some(Process::of(sys::getpid())?);
         self.entry.write_state(&self.state)?;
         self.entry.write_config(&bundle.config)?;
