@@ -15,7 +15,7 @@ use super::serve::{self, Duties};
 use super::state::{Process, State, Status};
 use super::store::{self, Entry};
 use super::terminal::{self, DescriptorSocket};
-use super::{CreateOptions, Rootless, hooks::Occasion, inside, write_pid_file};
+use super::{CreateOptions, Rootless, filtered, hooks::Occasion, inside, write_pid_file};
 use crate::bundle::Bundle;
 use crate::cgroup::systemd::Hold;
 use crate::cgroup::{self, Cgroup};
@@ -150,6 +150,11 @@ pub fn run(options: &CreateOptions) -> Result<i32> {
     let Some(foreground) = foreground else { return Ok(0) };
     drop(lock);
     let code = foreground.wait(init.pid, terminal);
+    if code.as_ref().is_ok_and(|code| *code == filtered::EXIT_CODE) {
+        // Only now, as the answer is needed almost never.
+        let spec = entry.config().and_then(|bytes| Spec::parse(&bytes));
+        filtered::warn(init.pid, spec.as_ref().ok().and_then(|spec| spec.linux().seccomp.as_ref()));
+    }
     if !options.keep {
         match entry.lock(super::PATIENCE) {
             Ok(_lock) => super::delete::destroy(&entry, &state, hooks.as_ref())?,
@@ -381,6 +386,10 @@ impl Duties for Parent<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn profile(&self) -> Option<&spec::Seccomp> {
+        self.spec.linux().seccomp.as_ref()
     }
 
     fn listener(&mut self, init: &Init, listener: OwnedFd) -> Result<()> {

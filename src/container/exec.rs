@@ -10,7 +10,7 @@ use super::serve::{self, Duties};
 use super::state::{State, Status};
 use super::store;
 use super::terminal::{self, DescriptorSocket};
-use super::{ExecOptions, write_pid_file};
+use super::{ExecOptions, filtered, write_pid_file};
 use crate::error::{Error, Kind, Result};
 use crate::host::{self, Host};
 use crate::plan::{self, Namespaces};
@@ -93,7 +93,11 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     }
     process.release();
     match foreground {
-        Some(foreground) => foreground.wait(process.pid, parent.terminal),
+        Some(foreground) => foreground.wait(process.pid, parent.terminal).inspect(|code| {
+            if *code == filtered::EXIT_CODE {
+                filtered::warn(process.pid, spec.linux().seccomp.as_ref());
+            }
+        }),
         None => Ok(0),
     }
 }
@@ -140,6 +144,10 @@ impl Duties for Parent<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn profile(&self) -> Option<&spec::Seccomp> {
+        self.spec.linux().seccomp.as_ref()
     }
 
     fn listener(&mut self, init: &Init, listener: OwnedFd) -> Result<()> {

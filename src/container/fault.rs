@@ -5,10 +5,11 @@ use corten_init::wire::Report;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::executable;
 use super::launch::Init;
+use super::{executable, filtered};
 use crate::error::{Error, Kind, describe};
 use crate::plan::{self, Plan};
+use crate::spec;
 
 /// A step failed.
 pub fn error(plan: &Plan, report: &Report) -> Error {
@@ -125,7 +126,7 @@ fn ended(status: i32) -> String {
 }
 
 /// The init process died while we served it.
-pub fn died(plan: &Plan, init: &mut Init) -> Error {
+pub fn died(plan: &Plan, init: &mut Init, profile: Option<&spec::Seccomp>) -> Error {
     let step = init.step();
     let doing = plan::describe(plan, step);
     let origin = plan.steps.get(step).map(|step| step.origin.to_string()).unwrap_or_default();
@@ -133,8 +134,12 @@ pub fn died(plan: &Plan, init: &mut Init) -> Error {
         Ok(status) if libc::WIFSIGNALED(status) => {
             let signal = libc::WTERMSIG(status);
             let name = Signal::try_from(signal).map_or("", Signal::as_str);
+            let filter = profile.filter(|_| signal == libc::SIGSYS);
+            let syscall = filter.and_then(|profile| filtered::syscall(init.pid, profile));
+            let syscall = syscall.map(|syscall| format!("; its seccomp filter answers {syscall}"));
             format!("the init process was killed by signal {signal} {name} while trying to do so")
                 .replace("  ", " ")
+                + &syscall.unwrap_or_default()
         }
         Ok(status) => {
             format!("the init process ended with status {} while trying to do so", libc::WEXITSTATUS(status))

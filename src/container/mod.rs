@@ -6,6 +6,7 @@ pub mod delete;
 pub mod exec;
 mod executable;
 mod fault;
+mod filtered;
 pub mod foreground;
 pub mod hooks;
 pub mod idmap;

@@ -14,13 +14,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::fault;
 use super::launch::{Init, kernel};
 use super::{copy_up, idmap, inside};
+use super::{fault, filtered};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::netlink;
 use crate::plan::Plan;
+use crate::spec;
 
 /// What only the caller can do, at the init's request.
 pub trait Duties {
@@ -32,6 +33,8 @@ pub trait Duties {
     fn terminal(&mut self, master: OwnedFd) -> Result<()>;
     /// The descriptor of the seccomp filter's listener.
     fn listener(&mut self, init: &Init, listener: OwnedFd) -> Result<()>;
+    /// The seccomp profile, which may be what ends the init.
+    fn profile(&self) -> Option<&spec::Seccomp>;
 }
 
 /// Where the init process went.
@@ -54,10 +57,11 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
     loop {
         let (length, mut descriptors) = receive(init, &mut buffer)?;
         if length == 0 {
-            return if init.step() + 1 >= plan.steps.len() {
+            let is_last = init.step() + 1 >= plan.steps.len();
+            return if is_last && (plan.filter.is_empty() || !filtered::ended_unexecuted(init.pid)) {
                 Ok(Outcome::Executes)
             } else {
-                Err(fault::died(plan, init))
+                Err(fault::died(plan, init, duties.profile()))
             };
         }
         // Its first word comes from inside the cgroup, or it is about to be moved there.

@@ -13,7 +13,7 @@ use super::kill::pidfd_of;
 use super::launch::kernel;
 use super::state::{State, Status};
 use super::store;
-use super::{delete, fault, serve};
+use super::{delete, fault, filtered, serve};
 use crate::error::{Error, Kind, Result};
 use crate::spec::Spec;
 
@@ -63,12 +63,12 @@ fn listen(connection: &OwnedFd, init: &OwnedFd, state: &State, spec: &Spec) -> R
             Err(errno) => return Err(Error::kernel(what, "poll", errno)),
         }
         if ready[0].revents().is_none_or(|events| events.is_empty()) {
-            return Ok(());
+            return went(state, spec);
         }
         let (length, _) = serve::take(connection.as_fd(), &mut buffer)
             .map_err(|errno| Error::kernel(what.clone(), "recvmsg", errno))?;
         if length == 0 {
-            return Ok(());
+            return went(state, spec);
         }
         match Message::decode(&buffer[..length]) {
             Some(Message::Fault(report)) => return Err(fault::late_error(&report, &name)),
@@ -77,6 +77,22 @@ fn listen(connection: &OwnedFd, init: &OwnedFd, state: &State, spec: &Spec) -> R
             }
             _ => return Err(Error::new(Kind::Internal, what).because("its init said something unexpected")),
         }
+    }
+}
+
+/// Whether the silence of the init means that it executed, or that its seccomp filter killed it.
+fn went(state: &State, spec: &Spec) -> Result<()> {
+    let pid = state.init.as_ref().map_or(0, |init| init.pid);
+    match &spec.linux().seccomp {
+        Some(profile) if filtered::ended_unexecuted(pid) => {
+            let syscall = filtered::syscall(pid, profile);
+            let syscall = syscall.map(|syscall| format!("; its seccomp filter answers {syscall}"));
+            Err(Error::new(Kind::Kernel, format!("cannot start container {}", state.id)).because(format!(
+                "its init process ended before it executed the program{}",
+                syscall.unwrap_or_default()
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

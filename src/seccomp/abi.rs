@@ -62,6 +62,13 @@ impl Abi {
         }
     }
 
+    /// The ABI of a syscall, by `seccomp_data.arch` and `seccomp_data.nr`.
+    pub fn of(arch: u32, nr: u32) -> Option<Abi> {
+        let is_x32 = arch == Abi::X32.audit() && nr & X32_BIT != 0;
+        let mut all = Abi::ALL.into_iter().filter(|abi| (*abi == Abi::X32) == is_x32);
+        all.find(|abi| abi.audit() == arch)
+    }
+
     /// Whether arguments are compared in 64 bits; otherwise the low 32 bits count, as in libseccomp.
     pub fn is_wide(self) -> bool {
         matches!(self, Abi::X86_64 | Abi::Aarch64 | Abi::Riscv64)

@@ -12,6 +12,7 @@ pub mod compile;
 pub mod explain;
 pub mod features;
 pub mod policy;
+pub mod record;
 mod syscalls;
 
 pub use abi::Abi;
