@@ -17,7 +17,7 @@ mod kill;
 mod list;
 mod plan;
 mod run;
-
+mod seccomp;
 mod spec;
 mod start;
 mod state;
@@ -43,6 +43,7 @@ const COMMANDS: &[&Subcommand] = &[
     &list::COMMAND,
     &plan::COMMAND,
     &run::COMMAND,
+    &seccomp::COMMAND,
     &spec::COMMAND,
     &start::COMMAND,
     &state::COMMAND,

@@ -6,7 +6,7 @@ use std::fmt;
 use nix::errno::Errno;
 use seccompiler::SeccompCmpOp;
 
-use super::abi::{self, ARM_PRIVATE, Abi};
+use super::abi::{self, ARM_PRIVATE, Abi, X32_BIT};
 use super::policy::{Action, Condition, Policy};
 use crate::error::describe;
 
@@ -64,13 +64,35 @@ pub fn explain(policy: &Policy, abi: Abi, nr: u32, args: &[Option<u64>; 6]) -> V
     verdicts
 }
 
+/// The verdicts on a syscall (a name or a number) as lines, for every ABI of the profile, or for `only`.
+/// Empty: none of them has it.
+pub fn lines(policy: &Policy, syscall: &str, args: &[Option<u64>; 6], only: Option<Abi>) -> Vec<String> {
+    let abis = match only {
+        Some(abi) => vec![abi],
+        None => policy.tables.iter().map(|table| table.abi).collect(),
+    };
+    let calls = abis.into_iter().filter_map(|abi| Some((abi, syscall_number(abi, syscall)?)));
+    calls
+        .flat_map(|(abi, nr)| {
+            let name = abi.syscall_name(nr).unwrap_or("unknown");
+            let line = move |verdict| format!("{} {name} ({nr}): {verdict}", abi.name());
+            explain(policy, abi, nr, args).into_iter().map(line)
+        })
+        .collect()
+}
+
 /// The number of a syscall that a user names, or gives as a decimal or hexadecimal number.
 pub fn syscall_number(abi: Abi, text: &str) -> Option<u32> {
-    let number = match text.strip_prefix("0x") {
+    let number: Option<u32> = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     };
-    number.or_else(|| abi.number(abi::find(text)?))
+    match (number, abi) {
+        (Some(number), Abi::X32) => Some(number | X32_BIT),
+        (Some(number), Abi::X86_64) if number & X32_BIT != 0 => None,
+        (Some(number), _) => Some(number),
+        (None, _) => abi.number(abi::find(text)?),
+    }
 }
 
 /// Whether `condition` holds, where that is known.
@@ -146,38 +168,59 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    fn lines(abi: Abi, syscall: &str, args: &[u64]) -> Vec<String> {
+    fn policy() -> Policy {
         let profile = serde_json::from_str(include_str!("testdata/docker.json")).expect("a profile");
-        let policy = super::super::policy::resolve(&profile, Abi::X86_64).expect("a valid profile");
+        super::super::policy::resolve(&profile, Abi::X86_64).expect("a valid profile")
+    }
+
+    fn verdicts(abi: Abi, syscall: &str, args: &[u64]) -> Vec<String> {
         let nr = syscall_number(abi, syscall).expect("a syscall");
         let args = std::array::from_fn(|at| args.get(at).copied());
-        explain(&policy, abi, nr, &args).iter().map(Verdict::to_string).collect()
+        explain(&policy(), abi, nr, &args).iter().map(Verdict::to_string).collect()
+    }
+
+    #[test]
+    fn tells_of_every_architecture_that_has_the_syscall() {
+        let rule = "SCMP_ACT_ALLOW (config.json#/linux/seccomp/syscalls/0)";
+        assert_eq!(
+            lines(&policy(), "execve", &[None; 6], None),
+            [
+                format!("SCMP_ARCH_X86_64 execve (59): {rule}"),
+                format!("SCMP_ARCH_X86 execve (11): {rule}"),
+                format!("SCMP_ARCH_X32 execve (1073742344): {rule}"),
+            ]
+        );
+        assert_eq!(lines(&policy(), "socketcall", &[None; 6], None).len(), 1);
+        assert_eq!(lines(&policy(), "riscv_hwprobe", &[None; 6], None).len(), 0);
+        assert_eq!(lines(&policy(), "read", &[None; 6], Some(Abi::Arm)).len(), 1);
+        let x32 = &lines(&policy(), "0x40000208", &[None; 6], None);
+        assert_eq!(x32.iter().filter(|line| line.contains("execve")).count(), 1, "{x32:?}");
     }
 
     #[test]
     fn names_the_rule_that_decides() {
         assert_eq!(
-            lines(Abi::X86_64, "read", &[]),
+            verdicts(Abi::X86_64, "read", &[]),
             ["SCMP_ACT_ALLOW (config.json#/linux/seccomp/syscalls/0)"]
         );
         assert_eq!(
-            lines(Abi::X86_64, "keyctl", &[]),
+            verdicts(Abi::X86_64, "keyctl", &[]),
             ["SCMP_ACT_ERRNO with errno 1 (operation not permitted) \
               (no rule: config.json#/linux/seccomp/defaultAction)"]
         );
         assert_eq!(
-            lines(Abi::X86_64, "clone3", &[]),
+            verdicts(Abi::X86_64, "clone3", &[]),
             [
                 "SCMP_ACT_ERRNO with errno 38 (function not implemented) (config.json#/linux/seccomp/syscalls/13)"
             ]
         );
         assert_eq!(
-            lines(Abi::X86_64, "0x400", &[]),
+            verdicts(Abi::X86_64, "0x400", &[]),
             ["SCMP_ACT_ERRNO with errno 38 (function not implemented) \
               (newer than every syscall in config.json#/linux/seccomp/syscalls)"]
         );
         assert_eq!(
-            lines(Abi::Arm, "read", &[]),
+            verdicts(Abi::Arm, "read", &[]),
             ["SCMP_ACT_KILL_THREAD (not listed in config.json#/linux/seccomp/architectures)"]
         );
     }
@@ -185,7 +228,7 @@ mod tests {
     #[test]
     fn lists_what_an_unknown_argument_leaves_open() {
         assert_eq!(
-            lines(Abi::X86_64, "clone", &[]),
+            verdicts(Abi::X86_64, "clone", &[]),
             [
                 "if arg0 & 0x7e020000 == 0x0: SCMP_ACT_ALLOW (config.json#/linux/seccomp/syscalls/12)",
                 "SCMP_ACT_ERRNO with errno 1 (operation not permitted) \
@@ -193,12 +236,12 @@ mod tests {
             ]
         );
         assert_eq!(
-            lines(Abi::X86_64, "clone", &[0x11]),
+            verdicts(Abi::X86_64, "clone", &[0x11]),
             ["SCMP_ACT_ALLOW (config.json#/linux/seccomp/syscalls/12)"]
         );
-        assert_eq!(lines(Abi::X86_64, "clone", &[0x1000_0000]).len(), 1);
+        assert_eq!(verdicts(Abi::X86_64, "clone", &[0x1000_0000]).len(), 1);
         // The low half decides on i386, the whole argument on x86_64.
-        assert!(lines(Abi::I386, "personality", &[0x1_0000_0008])[0].starts_with("SCMP_ACT_ALLOW"));
-        assert!(lines(Abi::X86_64, "personality", &[0x1_0000_0008])[0].starts_with("SCMP_ACT_ERRNO"));
+        assert!(verdicts(Abi::I386, "personality", &[0x1_0000_0008])[0].starts_with("SCMP_ACT_ALLOW"));
+        assert!(verdicts(Abi::X86_64, "personality", &[0x1_0000_0008])[0].starts_with("SCMP_ACT_ERRNO"));
     }
 }
