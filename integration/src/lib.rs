@@ -7,6 +7,7 @@
 //!
 //! It must never depend on the runtime's crate, and never leave anything behind.
 
+mod agent;
 mod bundle;
 mod console;
 mod container;
@@ -19,6 +20,7 @@ mod rootfs;
 mod runtime;
 mod view;
 
+pub use agent::Agent;
 pub use bundle::Bundle;
 pub use console::{ConsoleSocket, Terminal};
 pub use container::{Container, assert_nothing_left};

@@ -15,5 +15,6 @@ mod namespaces;
 mod process;
 mod rootfs;
 mod scheduling;
+mod seccomp;
 mod security;
 mod terminal;
