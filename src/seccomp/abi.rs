@@ -21,6 +21,7 @@ pub enum Abi {
 }
 
 impl Abi {
+    /// In the order of the table's columns.
     pub const ALL: [Abi; 6] = [Abi::X86_64, Abi::I386, Abi::X32, Abi::Aarch64, Abi::Arm, Abi::Riscv64];
 
     /// The ABI this program was built for.
@@ -45,6 +46,7 @@ impl Abi {
         }
     }
 
+    /// The ABI of a name in `linux.seccomp.architectures`.
     pub fn from_name(name: &str) -> Option<Abi> {
         Abi::ALL.into_iter().find(|abi| abi.name() == name)
     }
@@ -110,6 +112,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// Looks the syscall `name` up.
     pub fn find(&mut self, name: &str) -> Option<&'static Entry> {
         const NEAR: usize = 4;
         let end = TABLE.len().min(self.next + NEAR);

@@ -98,6 +98,7 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// Indices into [`Policy::clauses`], in the order in which they are tried.
     pub fn clauses(self) -> impl ExactSizeIterator<Item = usize> + Clone + 'a {
         self.clauses.iter().map(|entry| *entry as u32 as usize)
     }
