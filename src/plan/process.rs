@@ -10,7 +10,7 @@ use corten_init::sys::SchedAttr;
 use super::{Builder, InitHook, Limit, Origin, labels};
 use crate::error::{Kind, Result};
 use crate::host::{CAP_SYS_ADMIN, Host};
-use crate::spec::{IoPriority, MemoryPolicy, Process, Scheduler, Spec, cpu_list, node_list};
+use crate::spec::{IoPriority, MemoryPolicy, Process, RLIMITS, Scheduler, Spec, cpu_list, node_list};
 
 /// The search path of a process whose environment names none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -365,33 +365,13 @@ fn limits(b: &mut Builder, process: &Process, rules: &Rules) {
     }
 }
 
-/// The resource limits of getrlimit(2), by their numbers.
-const LIMITS: [&str; 16] = [
-    "RLIMIT_CPU",
-    "RLIMIT_FSIZE",
-    "RLIMIT_DATA",
-    "RLIMIT_STACK",
-    "RLIMIT_CORE",
-    "RLIMIT_RSS",
-    "RLIMIT_NPROC",
-    "RLIMIT_NOFILE",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_AS",
-    "RLIMIT_LOCKS",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
-];
-
 fn resource(name: &str) -> Option<u32> {
-    LIMITS.iter().position(|known| *known == name).map(|number| number as u32)
+    RLIMITS.iter().position(|known| *known == name).map(|number| number as u32)
 }
 
 /// The name of a resource limit.
 pub fn limit_name(resource: u32) -> &'static str {
-    LIMITS.get(resource as usize).unwrap_or(&"a limit")
+    RLIMITS.get(resource as usize).unwrap_or(&"a limit")
 }
 
 fn start_hooks(b: &mut Builder, spec: Option<&Spec>) {

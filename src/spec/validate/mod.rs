@@ -17,6 +17,7 @@ mod sysctl;
 use std::fmt::{self, Display};
 
 pub use list::{cpu_list, id_list, node_list};
+pub use process::RLIMITS;
 pub use sysctl::sysctl_path;
 
 use super::{Hook, Process, Resources, Spec};

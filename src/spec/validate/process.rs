@@ -3,8 +3,8 @@
 use super::{Report, list, one_of, scheduling};
 use crate::spec::{ConsoleSize, CpuAffinity, Process, Rlimit};
 
-/// getrlimit(2), in the kernel's order.
-const RLIMITS: [&str; 16] = [
+/// The resource limits of getrlimit(2), each in the place of its number.
+pub const RLIMITS: [&str; 16] = [
     "RLIMIT_CPU",
     "RLIMIT_FSIZE",
     "RLIMIT_DATA",
