@@ -9,6 +9,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+/// What every function of the runtime that can fail returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What sort of failure it is. The command line chooses exit codes by it; nothing else does.
@@ -92,6 +93,7 @@ impl Error {
         self
     }
 
+    /// The call that failed, and what the kernel said.
     #[must_use]
     pub fn call(mut self, call: &str, errno: Errno) -> Error {
         self.0.call = Some(call.to_owned());
@@ -128,10 +130,12 @@ impl Error {
         self
     }
 
+    /// What sort of failure it is.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
+    /// The kernel's answer, where it was one.
     pub fn errno(&self) -> Option<Errno> {
         self.0.errno
     }

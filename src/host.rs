@@ -35,9 +35,13 @@ pub struct Host {
     pub kernel_mounts: Vec<PathBuf>,
 }
 
-/// Numbers of capabilities(7) that decide how we do things.
+// Numbers of capabilities(7) that decide how we do things.
+
+/// Groups, also those of user namespaces.
 pub const CAP_SETGID: u32 = 6;
+/// Namespaces, mounts, and much else.
 pub const CAP_SYS_ADMIN: u32 = 21;
+/// Device nodes.
 pub const CAP_MKNOD: u32 = 27;
 
 /// How many descriptors after stdio we were started with, without a gap.
@@ -83,6 +87,7 @@ impl Host {
         })
     }
 
+    /// Whether we have a capability.
     pub fn has(&self, capability: u32) -> bool {
         self.capabilities & (1 << capability) != 0
     }

@@ -106,6 +106,7 @@ pub fn ambient(set: u64, mut refused: impl FnMut(u32, Errno)) -> Result<(), Faul
 /// Most supplementary groups of a process (`NGROUPS_MAX` is 65536; nobody has more than a few).
 const MOST_GROUPS: usize = 1024;
 
+/// Sets the supplementary groups: as many native-endian numbers of four bytes.
 pub fn groups(program: &Program, groups: Text) -> Result<(), Fault> {
     let mut list = [0; MOST_GROUPS];
     let bytes = program.bytes(groups);
@@ -117,6 +118,7 @@ pub fn groups(program: &Program, groups: Text) -> Result<(), Fault> {
     sys::setgroups(list).called("setgroups")
 }
 
+/// Becomes a user and a group, in all three ids of each.
 pub fn user(uid: u32, gid: u32) -> Result<(), Fault> {
     sys::setresgid(gid, gid, gid).called("setresgid")?;
     sys::setresuid(uid, uid, uid).called("setresuid")

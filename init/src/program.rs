@@ -402,22 +402,26 @@ pub struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
+    /// A string as the kernel wants it. Empty if the program has no such string.
     pub fn text(&self, text: Text) -> &'a CStr {
         let start = text.at as usize;
         let bytes = self.text.get(start..=start + text.len as usize).unwrap_or(b"\0");
         CStr::from_bytes_until_nul(bytes).unwrap_or(c"")
     }
 
+    /// A string without its NUL, which may hold NULs of its own.
     pub fn bytes(&self, text: Text) -> &'a [u8] {
         let start = text.at as usize;
         self.text.get(start..start + text.len as usize).unwrap_or(b"")
     }
 
+    /// A run of strings.
     pub fn words(&self, words: Words) -> &'a [Text] {
         let start = usize::from(words.first);
         self.words.get(start..start + usize::from(words.count)).unwrap_or(&[])
     }
 
+    /// The descriptor in a slot, -1 where there is none.
     pub fn slot(&self, slot: Slot) -> i32 {
         self.slots.get(usize::from(slot.0)).map_or(-1, Cell::get)
     }
@@ -431,6 +435,7 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// Puts a descriptor into a slot; what was there stays open.
     pub fn set(&self, slot: Slot, fd: i32) {
         if let Some(cell) = self.slots.get(usize::from(slot.0)) {
             cell.set(fd);
@@ -446,6 +451,7 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault of our own finding, worded as if `call` had found it.
     pub const fn new(call: &'static str, errno: i32) -> Fault {
         Fault { call, errno: Errno(errno) }
     }

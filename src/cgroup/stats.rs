@@ -12,6 +12,7 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
+/// What `events --stats` tells of a container.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     pub cpu: Cpu,
@@ -30,6 +31,7 @@ pub struct Stats {
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Empty {}
 
+/// Processor time, and how it was withheld.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Cpu {
     pub usage: CpuUsage,
@@ -53,6 +55,7 @@ pub struct CpuUsage {
     pub user: u64,
 }
 
+/// How often and how long the quota stopped the container.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttling {
@@ -117,6 +120,7 @@ pub struct Memory {
     pub psi: Option<Psi>,
 }
 
+/// Memory of one kind, in bytes, and its limit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Serialize)]
 pub struct MemoryUse {
     /// The largest number there is: no limit.
@@ -128,6 +132,7 @@ pub struct MemoryUse {
     pub failcnt: u64,
 }
 
+/// How many processes and threads there are and may be.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Pids {
     #[serde(skip_serializing_if = "is_zero")]
@@ -137,6 +142,7 @@ pub struct Pids {
     pub limit: u64,
 }
 
+/// Block I/O by device and operation.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Blkio {
@@ -160,6 +166,7 @@ pub struct Blkio {
     pub psi: Option<Psi>,
 }
 
+/// One counter of one device.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct BlkioEntry {
     #[serde(skip_serializing_if = "is_zero")]

@@ -194,6 +194,7 @@ fn enter(root: &Path, root_fd: OwnedFd, id: &str) -> Result<Entry> {
 }
 
 impl Entry {
+    /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -203,6 +204,7 @@ impl Entry {
         &self.path
     }
 
+    /// The state directory, open.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }

@@ -158,6 +158,7 @@ pub struct Options {
 }
 
 impl Options {
+    /// Sorts options; the last word on a thing counts.
     pub fn parse(options: &[String]) -> Options {
         let mut all = Options::default();
         for option in options {
