@@ -77,7 +77,13 @@ fn read_only_mount() -> nix::Result<OwnedFd> {
 
 fn copy_in_memory(mut own: File) -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let copy = memfd_create("corten", flags).map_err(|errno| Error::kernel(WHAT, "memfd_create", errno))?;
+    // Where the sysctl vm.memfd_noexec is not 0, only what is made to be executed can be.
+    let copy = match memfd_create("corten", flags | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
+        // Linux before 6.3.
+        Err(Errno::EINVAL) => memfd_create("corten", flags),
+        answer => answer,
+    };
+    let copy = copy.map_err(|errno| Error::kernel(WHAT, "memfd_create", errno))?;
     let mut copy = File::from(copy);
     std::io::copy(&mut own, &mut copy).map_err(|e| Error::io(WHAT, "write", e))?;
     let copy = OwnedFd::from(copy);

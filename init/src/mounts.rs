@@ -19,8 +19,11 @@ const KEPT: u64 = libc::MS_RDONLY
     | libc::MS_NOEXEC
     | libc::MS_NOATIME
     | libc::MS_NODIRATIME;
-/// `ST_RELATIME` of statfs(2), whose mount(2) flag has another value.
+/// `ST_RELATIME` and `ST_NOSYMFOLLOW` of statfs(2), whose mount(2) flags have other values.
 const ST_RELATIME: u64 = 0x1000;
+const ST_NOSYMFOLLOW: u64 = 0x2000;
+/// `MS_NOSYMFOLLOW` of mount(2). Linux 5.10; libc has no name for it.
+const MS_NOSYMFOLLOW: u64 = 0x100;
 
 /// Makes the mount that `path` is on private. Only the root of a mount can be asked, so we climb.
 pub fn private_parent(path: &CStr) -> Result<(), Fault> {
@@ -150,18 +153,54 @@ pub fn attach(program: &Program, target: Text, kind: Point, in_proc: bool) -> Re
     moved
 }
 
-/// Gives the tmpfs that was made the mode of the directory that it will cover.
-pub fn keep_mode(program: &Program, target: Text) -> Result<(), Fault> {
-    let covered = match paths::find(program.slot(Slot::ROOT), program.text(target)) {
-        Ok(covered) => covered,
-        Err(Fault { errno: Errno(libc::ENOENT), .. }) => return Ok(()),
-        Err(fault) => return Err(fault),
+/// Opens what will be covered, if it is there.
+pub fn remember(program: &Program, target: Text) -> Result<(), Fault> {
+    program.set(Slot::MOUNT, find_if_there(program, target)?);
+    Ok(())
+}
+
+/// `target` as a descriptor; -1: it does not exist.
+fn find_if_there(program: &Program, target: Text) -> Result<i32, Fault> {
+    match paths::find(program.slot(Slot::ROOT), program.text(target)) {
+        Err(Fault { errno: Errno(libc::ENOENT), .. }) => Ok(-1),
+        answer => answer,
+    }
+}
+
+/// The top of a new file system and the directory that it covers or will cover; `None`: there is no
+/// such directory.
+pub fn new_and_old(program: &Program, target: Text, covered: bool) -> Result<Option<(i32, i32)>, Fault> {
+    let old = if covered { program.slot(Slot::MOUNT) } else { find_if_there(program, target)? };
+    if old < 0 {
+        return Ok(None);
+    }
+    let flags = libc::O_RDONLY | O_DIRECTORY;
+    let top = if covered {
+        program.set(Slot::MOUNT, -1);
+        paths::find(program.slot(Slot::ROOT), program.text(target)).and_then(|path| {
+            let top = sys::openat(path, c".", flags, 0).called("open");
+            sys::close(path);
+            top
+        })
+    } else {
+        sys::openat(program.slot(Slot::MOUNT), c".", flags, 0).called("open")
     };
-    let mode = sys::statat(covered, c"").called("fstat").map(|stat| stat.st_mode & 0o7777);
-    sys::close(covered);
-    let top = sys::openat(program.slot(Slot::MOUNT), c".", libc::O_RDONLY | O_DIRECTORY, 0).called("open")?;
-    let kept = mode.and_then(|mode| sys::fchmod(top, mode).called("fchmod"));
-    sys::close(top);
+    match top {
+        Ok(top) => Ok(Some((top, old))),
+        Err(fault) => {
+            sys::close(old);
+            Err(fault)
+        }
+    }
+}
+
+/// Gives the tmpfs that was made the mode of the directory that it covers.
+pub fn keep_mode(program: &Program, target: Text, covered: bool) -> Result<(), Fault> {
+    let Some((new, old)) = new_and_old(program, target, covered)? else { return Ok(()) };
+    let mode = sys::statat(old, c"").called("fstat").map(|stat| stat.st_mode & 0o7777);
+    let kept = mode.and_then(|mode| sys::fchmod(new, mode).called("fchmod"));
+    sys::close(new);
+    sys::close(old);
     kept
 }
 
@@ -186,23 +225,29 @@ pub fn legacy(program: &Program, op: Op) -> Result<(), Fault> {
     done
 }
 
-/// Adds `MS_*` flags to the mount at `target`, keeping those it has.
-pub fn remount(program: &Program, target: Text, flags: u64) -> Result<(), Fault> {
+/// Changes the propagation of the mount at `target`, or adds and takes away other `MS_*` flags.
+pub fn remount(program: &Program, target: Text, flags: u64, clear: u64) -> Result<(), Fault> {
     let at = paths::find(program.slot(Slot::ROOT), program.text(target))?;
-    let done = remount_here(at, flags);
+    let done = remount_here(at, flags, clear);
     sys::close(at);
     done
 }
 
-fn remount_here(at: i32, flags: u64) -> Result<(), Fault> {
+/// A user namespace may not take away what the flags of the source protect, and mount(2) takes away
+/// what it is not told: flags that nobody speaks of are repeated.
+fn remount_here(at: i32, flags: u64, clear: u64) -> Result<(), Fault> {
     let mut name = [0; FD_NAME];
     let remounted =
         if flags & (libc::MS_SHARED | libc::MS_SLAVE | libc::MS_PRIVATE | libc::MS_UNBINDABLE) != 0 {
             sys::mount(None, fd_name(at, &mut name), None, flags, None)
         } else {
             let (_, has) = sys::statfs(at).called("fstatfs")?;
-            let relatime = if has & ST_RELATIME != 0 { libc::MS_RELATIME } else { 0 };
-            let flags = flags | (has & KEPT) | relatime | libc::MS_REMOUNT | libc::MS_BIND;
+            // Without any word on access times the kernel would keep a noatime that is to go.
+            let relatime = has & ST_RELATIME != 0 || clear & libc::MS_NOATIME != 0;
+            let relatime = if relatime { libc::MS_RELATIME } else { 0 };
+            let nosymfollow = if has & ST_NOSYMFOLLOW != 0 { MS_NOSYMFOLLOW } else { 0 };
+            let kept = ((has & KEPT) | relatime | nosymfollow) & !clear;
+            let flags = flags | kept | libc::MS_REMOUNT | libc::MS_BIND;
             sys::mount(None, fd_name(at, &mut name), None, flags, None)
         };
     remounted.called("mount")
@@ -214,7 +259,7 @@ pub fn set_root(program: &Program, attr: &MountAttr, mount_api: bool) -> Result<
     if mount_api {
         return sys::mount_setattr(root, false, attr).called("mount_setattr");
     }
-    remount_here(root, if attr.set & libc::MOUNT_ATTR_RDONLY != 0 { libc::MS_RDONLY } else { 0 })
+    remount_here(root, if attr.set & libc::MOUNT_ATTR_RDONLY != 0 { libc::MS_RDONLY } else { 0 }, 0)
 }
 
 /// Opens a path that is to be covered. `None`: it does not exist, and there is nothing to cover.
@@ -323,7 +368,7 @@ pub fn readonly(program: &Program, path: Text, mount_api: bool) -> Result<(), Fa
         sys::mount(Some(from), to, None, libc::MS_BIND | libc::MS_REC, None)
             .called("mount")
             // The descriptor still stands for what is below the new mount.
-            .and_then(|()| remount(program, path, libc::MS_RDONLY))
+            .and_then(|()| remount(program, path, libc::MS_RDONLY, 0))
     };
     sys::close(target);
     done

@@ -39,7 +39,7 @@ fn write_proc(program: &Program, path: &CStr, value: &[u8]) -> Result<(), Fault>
     let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
     let proc = program.slot(Slot::PROC);
     let file = match sys::openat2(proc, path, libc::O_WRONLY, 0, resolve) {
-        Err(Errno(libc::ENOSYS)) => sys::openat(proc, path, libc::O_WRONLY, 0),
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => sys::openat(proc, path, libc::O_WRONLY, 0),
         answer => answer,
     };
     let file = file.called("open")?;
@@ -106,7 +106,7 @@ pub fn ambient(set: u64, mut refused: impl FnMut(u32, Errno)) -> Result<(), Faul
 /// Most supplementary groups of a process (`NGROUPS_MAX` is 65536; nobody has more than a few).
 const MOST_GROUPS: usize = 1024;
 
-/// Sets the supplementary groups: as many native-endian numbers of four bytes.
+/// Sets the supplementary groups: setgroups(2).
 pub fn groups(program: &Program, groups: Text) -> Result<(), Fault> {
     let mut list = [0; MOST_GROUPS];
     let bytes = program.bytes(groups);
@@ -118,7 +118,7 @@ pub fn groups(program: &Program, groups: Text) -> Result<(), Fault> {
     sys::setgroups(list).called("setgroups")
 }
 
-/// Becomes a user and a group, in all three ids of each.
+/// Becomes a user and a group for good: the real, effective and saved ids.
 pub fn user(uid: u32, gid: u32) -> Result<(), Fault> {
     sys::setresgid(gid, gid, gid).called("setresgid")?;
     sys::setresuid(uid, uid, uid).called("setresuid")

@@ -163,13 +163,20 @@ pub enum Op {
         userns: Slot,
         recursive: bool,
     },
-    /// Fills [`Slot::MOUNT`], a tmpfs, with what `target` holds now. The parent copies.
-    CopyUp {
+    /// Opens `target`, if it is there, as [`Slot::MOUNT`], before mount(2) covers it.
+    Remember {
         target: Text,
     },
-    /// Gives [`Slot::MOUNT`], a tmpfs, the mode of the directory it will cover.
+    /// Fills [`Slot::MOUNT`], a tmpfs, with what `target` holds now. `covered`: the tmpfs is at `target`
+    /// already, and [`Op::Remember`] opened what it covers. The parent copies.
+    CopyUp {
+        target: Text,
+        covered: bool,
+    },
+    /// Gives [`Slot::MOUNT`], a tmpfs, the mode of the directory it will cover; `covered` as above.
     KeepMode {
         target: Text,
+        covered: bool,
     },
     /// Puts [`Slot::MOUNT`] onto `target` in the root. `mode` is for what has to be made.
     Attach {
@@ -177,10 +184,12 @@ pub enum Op {
         point: Point,
         in_proc: bool,
     },
-    /// The `MS_*` flags of mount(2) on the mount at `target`: for what mount_setattr(2) lacks.
+    /// Changes the mount at `target` by mount(2): its propagation, or its other `MS_*` flags, of which
+    /// those that are in neither of the two stay as they are.
     Remount {
         target: Text,
         flags: u64,
+        clear: u64,
     },
     /// mount(2) onto `target` in the root, for kernels without the calls above.
     LegacyMount {
@@ -402,26 +411,26 @@ pub struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// A string as the kernel wants it. Empty if the program has no such string.
+    /// A string for the kernel; empty if there is none at that place.
     pub fn text(&self, text: Text) -> &'a CStr {
         let start = text.at as usize;
         let bytes = self.text.get(start..=start + text.len as usize).unwrap_or(b"\0");
         CStr::from_bytes_until_nul(bytes).unwrap_or(c"")
     }
 
-    /// A string without its NUL, which may hold NULs of its own.
+    /// The same without its NUL, for what is no string.
     pub fn bytes(&self, text: Text) -> &'a [u8] {
         let start = text.at as usize;
         self.text.get(start..start + text.len as usize).unwrap_or(b"")
     }
 
-    /// A run of strings.
+    /// A run of strings; empty if it is not there.
     pub fn words(&self, words: Words) -> &'a [Text] {
         let start = usize::from(words.first);
         self.words.get(start..start + usize::from(words.count)).unwrap_or(&[])
     }
 
-    /// The descriptor in a slot, -1 where there is none.
+    /// The descriptor in a slot; -1 if there is none.
     pub fn slot(&self, slot: Slot) -> i32 {
         self.slots.get(usize::from(slot.0)).map_or(-1, Cell::get)
     }
@@ -435,7 +444,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Puts a descriptor into a slot; what was there stays open.
+    /// Puts a descriptor, or -1, into a slot. What was there is not closed.
     pub fn set(&self, slot: Slot, fd: i32) {
         if let Some(cell) = self.slots.get(usize::from(slot.0)) {
             cell.set(fd);
@@ -451,7 +460,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of our own finding, worded as if `call` had found it.
+    /// A fault that the kernel did not word: `errno` says best what is wrong.
     pub const fn new(call: &'static str, errno: i32) -> Fault {
         Fault { call, errno: Errno(errno) }
     }

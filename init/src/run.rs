@@ -130,16 +130,17 @@ impl<'p> State<'p> {
                 let attr = sys::MountAttr { set: libc::MOUNT_ATTR_IDMAP, userns, ..Default::default() };
                 sys::mount_setattr(program.slot(Slot::MOUNT), recursive, &attr).called("mount_setattr")
             }
-            Op::CopyUp { target } => {
-                let how = paths::Walk::directory(0o755);
-                let from = paths::resolve(program.slot(Slot::ROOT), text(target), how)?;
-                let copied = self.ask(&Message::CopyUp { step }, &[program.slot(Slot::MOUNT), from]);
-                sys::close(from);
+            Op::Remember { target } => mounts::remember(program, target),
+            Op::CopyUp { target, covered } => {
+                let Some((new, old)) = mounts::new_and_old(program, target, covered)? else { return Ok(()) };
+                let copied = self.ask(&Message::CopyUp { step }, &[new, old]);
+                sys::close(new);
+                sys::close(old);
                 copied
             }
-            Op::KeepMode { target } => mounts::keep_mode(program, target),
+            Op::KeepMode { target, covered } => mounts::keep_mode(program, target, covered),
             Op::Attach { target, point, in_proc } => mounts::attach(program, target, point, in_proc),
-            Op::Remount { target, flags } => mounts::remount(program, target, flags),
+            Op::Remount { target, flags, clear } => mounts::remount(program, target, flags, clear),
             Op::LegacyMount { .. } => mounts::legacy(program, *op),
 
             Op::MakeDirectory { path, mode } => {

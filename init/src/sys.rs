@@ -208,7 +208,8 @@ pub fn statfs(fd: i32) -> Result<(i64, u64)> {
 /// Whether the effective user may access `path` in the way of `mode` (faccessat2(2), Linux 5.8; else faccessat(2)).
 pub fn accessat(dir: i32, path: &CStr, mode: i32) -> Result<()> {
     match call!(SYS_faccessat2, dir, path, mode, libc::AT_EACCESS) {
-        Err(Errno(libc::ENOSYS)) => call!(SYS_faccessat, dir, path, mode).map(drop),
+        // EPERM: a sandbox that does not know the call.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => call!(SYS_faccessat, dir, path, mode).map(drop),
         answer => answer.map(drop),
     }
 }
@@ -280,19 +281,15 @@ pub fn mount_setattr(fd: i32, recursive: bool, attr: &MountAttr) -> Result<()> {
 pub struct Calls {
     /// open_tree, move_mount, fsopen and their kin (5.2).
     pub mount_api: bool,
-    /// mount_setattr (5.12).
+    /// All that, and mount_setattr (5.12).
     pub mount_setattr: bool,
-    /// openat2 (5.6).
-    pub openat2: bool,
 }
 
 pub fn probe() -> Calls {
     let known = |answer: Result<usize>| answer == Err(Errno(libc::EINVAL));
-    Calls {
-        mount_api: known(call!(SYS_open_tree, -1, null::<u8>(), u32::MAX)),
-        mount_setattr: known(call!(SYS_mount_setattr, -1, null::<u8>(), u32::MAX, null::<u8>(), 0usize)),
-        openat2: known(call!(SYS_openat2, -1, null::<u8>(), null::<u8>(), 0usize)),
-    }
+    let mount_api = known(call!(SYS_open_tree, -1, null::<u8>(), u32::MAX));
+    let setattr = || known(call!(SYS_mount_setattr, -1, null::<u8>(), u32::MAX, null::<u8>(), 0usize));
+    Calls { mount_api, mount_setattr: mount_api && setattr() }
 }
 
 /// libc's constants of these overflow to 0 where `c_int` is 32 bits wide.

@@ -216,7 +216,11 @@ impl Launch<'_> {
             None => None,
         };
         let kinds = self.plan.kinds;
-        let clone = |cgroup| sys::clone3(kinds | sys::CLONE_CLEAR_SIGHAND, cgroup);
+        let clone = |cgroup| match sys::clone3(kinds | sys::CLONE_CLEAR_SIGHAND, cgroup) {
+            // Linux before 5.5: our few handlers go with execve(2).
+            Err(sys::Errno(libc::EINVAL)) => sys::clone3(kinds, cgroup),
+            answer => answer,
+        };
         let mut outside = false;
         // Open in the child as well, until it has written to it.
         let mut procs = None;
@@ -238,7 +242,12 @@ impl Launch<'_> {
                 _ => {}
             }
         }
-        match side.map_err(|errno| kernel(what, "clone3", errno))? {
+        let failed = |errno: sys::Errno| match errno.0 {
+            libc::ENOSYS => kernel(what, "clone3", errno)
+                .because("Linux 5.3 is needed, and a sandbox around us that lets the call through"),
+            _ => kernel(what, "clone3", errno),
+        };
+        match side.map_err(failed)? {
             Side::Child => corten_init::run(program),
             Side::Parent { pid, .. } => {
                 drop(procs);

@@ -40,16 +40,19 @@ pub fn describe(plan: &Plan, index: usize) -> String {
         | Op::NewMount { .. }
         | Op::SetMount { .. }
         | Op::MapMount { .. }
-        | Op::KeepMode { .. }
-        | Op::CopyUp { .. }
+        | Op::KeepMode { covered: false, .. }
+        | Op::CopyUp { covered: false, .. }
         | Op::Attach { .. } => mount(plan, index),
-        Op::Remount { target, flags } => {
-            if flags & libc::MS_RDONLY != 0 {
-                format!("make {} read-only", text(target))
-            } else {
-                format!("make {} {}", text(target), propagation(flags))
-            }
+        Op::KeepMode { target, .. } => format!("give {} the mode of what it covers", text(target)),
+        Op::CopyUp { target, .. } => format!("copy into {} what it covers", text(target)),
+        Op::Remember { target } => format!("open what will be covered at {}", text(target)),
+        Op::Remount { target, flags, clear: 0 } if flags == libc::MS_RDONLY => {
+            format!("make {} read-only", text(target))
         }
+        Op::Remount { target, flags, .. } if flags & PROPAGATION != 0 => {
+            format!("make {} {}", text(target), propagation(flags))
+        }
+        Op::Remount { target, .. } => format!("remount {}", text(target)),
         Op::LegacyMount { source, target, kind, flags, .. } => {
             let what = match (text(kind), text(source)) {
                 _ if flags & libc::MS_REMOUNT != 0 => return format!("remount {}", text(target)),
@@ -150,8 +153,8 @@ fn part(plan: &Plan, index: usize) -> String {
         Op::TakeMount { .. } => ": take it from the parent".into(),
         Op::SetMount { attr, recursive } => format!(": {}", attributes(&attr, recursive)),
         Op::MapMount { .. } => ": map its ids".into(),
-        Op::KeepMode { .. } => ": keep the mode of what it covers".into(),
-        Op::CopyUp { .. } => ": copy into it what it covers".into(),
+        Op::KeepMode { covered: false, .. } => ": keep the mode of what it covers".into(),
+        Op::CopyUp { covered: false, .. } => ": copy into it what it covers".into(),
         Op::Attach { point: Point::Ordinary, .. } => ": attach it, to an ordinary directory only".into(),
         Op::Attach { .. } => ": attach it".into(),
         Op::Find { .. } => ": find it".into(),
@@ -170,6 +173,8 @@ fn attributes(attr: &corten_init::sys::MountAttr, recursive: bool) -> String {
     }
     format!("set attributes {:#x}, clear {:#x}{tree}", attr.set, attr.clear)
 }
+
+const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_SLAVE | libc::MS_PRIVATE | libc::MS_UNBINDABLE;
 
 fn propagation(flags: u64) -> String {
     let kinds = [

@@ -11,7 +11,7 @@ use super::namespaces::Namespaces;
 use super::options::Options;
 use super::{Builder, IdMap, Open, Origin};
 use crate::cgroup::Version;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::spec::Mount;
 
 /// The longest value that fsconfig(2) takes.
@@ -26,6 +26,14 @@ struct Planned<'a> {
     target: Text,
     options: Options,
     in_proc: bool,
+}
+
+impl Planned<'_> {
+    /// Whether it is a tmpfs that takes something over from the directory it covers.
+    fn inherits(&self) -> bool {
+        let has_mode = self.options.data.iter().any(|(key, _)| key == "mode");
+        self.kind == "tmpfs" && (self.options.copy_up || !has_mode)
+    }
 }
 
 /// Plans all of `mounts`, in their order.
@@ -43,7 +51,8 @@ pub(super) fn late_readonly(b: &mut Builder, create: &Create) {
         let options = Options::parse(mount.options().as_deref().unwrap_or_default());
         if options.bind.is_none() && is_dev(mount) && options.set & MOUNT_ATTR_RDONLY != 0 {
             let target = b.text(mount.destination().as_os_str().as_encoded_bytes());
-            b.from(Origin::item("/mounts", index)).step(Op::Remount { target, flags: libc::MS_RDONLY });
+            b.from(Origin::item("/mounts", index));
+            b.step(Op::Remount { target, flags: libc::MS_RDONLY, clear: 0 });
         }
     }
 }
@@ -81,10 +90,7 @@ fn one(b: &mut Builder, create: &Create, namespaces: &Namespaces, mount: &Mount)
             cgroup(b, create, namespaces, &planned);
             Ok(())
         }
-        (None, _) => {
-            file_system(b, create, &planned);
-            Ok(())
-        }
+        (None, _) => file_system(b, create, &planned),
     }
 }
 
@@ -166,18 +172,9 @@ fn legacy_bind(
     let (target, in_proc) = (planned.target, planned.in_proc);
     let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
     b.step(Op::LegacyMount { source, target, kind: none, flags, data: none, point: Point::Same, in_proc });
-    let flags = options.flags();
-    if flags != 0 || options.clear != 0 {
-        let flags = flags | libc::MS_BIND | libc::MS_REMOUNT;
-        b.step(Op::LegacyMount {
-            source: none,
-            target,
-            kind: none,
-            flags,
-            data: none,
-            point: Point::Same,
-            in_proc,
-        });
+    let (flags, clear) = (options.flags(), options.cleared_flags());
+    if flags | clear != 0 {
+        b.step(Op::Remount { target, flags, clear });
     }
     propagate(b, planned);
     Ok(())
@@ -222,11 +219,11 @@ fn attr(set: u64, clear: u64) -> MountAttr {
 
 fn propagate(b: &mut Builder, planned: &Planned) {
     for flags in &planned.options.propagation {
-        b.step(Op::Remount { target: planned.target, flags: *flags });
+        b.step(Op::Remount { target: planned.target, flags: *flags, clear: 0 });
     }
 }
 
-fn file_system(b: &mut Builder, create: &Create, planned: &Planned) {
+fn file_system(b: &mut Builder, create: &Create, planned: &Planned) -> Result<()> {
     let (options, kind) = (&planned.options, planned.kind);
     let tmpfs = kind == "tmpfs";
     let mut data = options.data.clone();
@@ -237,9 +234,14 @@ fn file_system(b: &mut Builder, create: &Create, planned: &Planned) {
     }
     let point = if matches!(kind, "proc" | "sysfs") { Point::Ordinary } else { Point::Directory };
     let long = data.iter().any(|(_, value)| value.len() > MOST_VALUE);
+    let map = id_map(create, planned.mount, options);
     if !create.host.calls.mount_setattr || options.legacy != 0 || long {
+        if map.is_some() {
+            return Err(refuse_map(b, create, planned));
+        }
         let legacy = Options { data, ..options.clone() };
-        return legacy_file_system(b, planned, &legacy, point);
+        legacy_file_system(b, planned, &legacy, point);
+        return Ok(());
     }
     let source = planned.mount.source().as_deref().unwrap_or(Path::new(kind));
     let (kind_text, source) = (b.text(kind), b.text(source.as_os_str().as_encoded_bytes()));
@@ -259,20 +261,37 @@ fn file_system(b: &mut Builder, create: &Create, planned: &Planned) {
     let late = readonly && (is_dev(planned.mount) || tmpfs);
     let attributes_now = if late { options.set & !MOUNT_ATTR_RDONLY } else { options.set };
     b.step(Op::NewMount { kind: kind_text, source, options: words, attributes: attributes_now });
-    if let Some(map) = id_map(create, planned.mount, options) {
+    if let Some(map) = map {
         let userns = b.open(Open::Userns(map));
         b.step(Op::MapMount { userns, recursive: options.id_map == Some(true) });
     }
-    if options.copy_up && tmpfs {
-        b.step(Op::CopyUp { target: planned.target });
-    } else if tmpfs && !data.iter().any(|(key, _)| key == "mode") {
-        b.step(Op::KeepMode { target: planned.target });
-    }
+    inherit(b, planned, false);
     if late && !is_dev(planned.mount) {
         b.step(Op::SetMount { attr: attr(MOUNT_ATTR_RDONLY, 0), recursive: false });
     }
     attributes(b, &Options { set: 0, clear: 0, ..options.clone() });
     b.step(Op::Attach { target: planned.target, point, in_proc: planned.in_proc });
+    Ok(())
+}
+
+/// What a tmpfs takes over from the directory it covers.
+fn inherit(b: &mut Builder, planned: &Planned, covered: bool) {
+    let target = planned.target;
+    if planned.options.copy_up && planned.kind == "tmpfs" {
+        b.step(Op::CopyUp { target, covered });
+    } else if planned.inherits() {
+        b.step(Op::KeepMode { target, covered });
+    }
+}
+
+fn refuse_map(b: &Builder, create: &Create, planned: &Planned) -> Error {
+    let reason = if create.host.calls.mount_setattr {
+        "an id map does not go with what only mount(2) takes: iversion, silent, values above 255 bytes"
+    } else {
+        "recursive options and id maps need mount_setattr (Linux 5.12)"
+    };
+    let what = format!("cannot mount {}", planned.mount.destination().display());
+    b.refuse(Kind::Unsupported, what).because(reason)
 }
 
 fn legacy_file_system(b: &mut Builder, planned: &Planned, options: &Options, point: Point) {
@@ -280,9 +299,18 @@ fn legacy_file_system(b: &mut Builder, planned: &Planned, options: &Options, poi
     let (kind, source) = (b.text(planned.kind), b.text(source.as_os_str().as_encoded_bytes()));
     let data = options.joined();
     let data = if data.is_empty() { Text::default() } else { b.text(data) };
-    let flags = options.flags() & if is_dev(planned.mount) { !libc::MS_RDONLY } else { u64::MAX };
+    // What will be filled or built upon becomes read-only afterwards.
+    let late = is_dev(planned.mount) || planned.inherits();
+    let flags = options.flags() & if late { !libc::MS_RDONLY } else { u64::MAX };
     let (target, in_proc) = (planned.target, planned.in_proc);
+    if planned.inherits() {
+        b.step(Op::Remember { target });
+    }
     b.step(Op::LegacyMount { source, target, kind, flags, data, point, in_proc });
+    inherit(b, planned, true);
+    if late && !is_dev(planned.mount) && options.flags() & libc::MS_RDONLY != 0 {
+        b.step(Op::Remount { target, flags: libc::MS_RDONLY, clear: 0 });
+    }
     propagate(b, planned);
 }
 
@@ -345,7 +373,7 @@ fn cgroup(b: &mut Builder, create: &Create, namespaces: &Namespaces, planned: &P
         }
     }
     if options.set & MOUNT_ATTR_RDONLY != 0 {
-        b.step(Op::Remount { target: planned.target, flags: libc::MS_RDONLY });
+        b.step(Op::Remount { target: planned.target, flags: libc::MS_RDONLY, clear: 0 });
     }
 }
 
@@ -372,12 +400,12 @@ fn place(b: &mut Builder, create: &Create, planned: &Planned, tree: Tree, target
         };
         let flags = if bind == 0 { options.flags() } else { bind };
         b.step(Op::LegacyMount { source, target, kind, flags, data, point, in_proc });
-        if bind != 0 && options.flags() != 0 {
-            let flags = options.flags() | libc::MS_BIND | libc::MS_REMOUNT;
-            b.step(Op::LegacyMount { source: none, target, kind: none, flags, data: none, point, in_proc });
+        let clear = options.cleared_flags();
+        if bind != 0 && options.flags() | clear != 0 {
+            b.step(Op::Remount { target, flags: options.flags(), clear });
         }
         for flags in &options.propagation {
-            b.step(Op::Remount { target, flags: *flags });
+            b.step(Op::Remount { target, flags: *flags, clear: 0 });
         }
         return;
     }
@@ -413,7 +441,11 @@ pub(super) fn covers(b: &mut Builder, create: &Create) {
         }
     }
     let mut seen = std::collections::HashSet::new();
-    let label = create.mount_label().map(|label| b.text(label)).unwrap_or_default();
+    let label = create.mount_label().map(|label| {
+        // mount(2) takes its data as one string.
+        b.text(if mount_api { label.to_owned() } else { format!("context=\"{label}\"") })
+    });
+    let label = label.unwrap_or_default();
     for (index, path) in linux.masked_paths.iter().flatten().enumerate() {
         if seen.insert(path) {
             let path = b.text(path);

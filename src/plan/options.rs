@@ -158,7 +158,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Sorts options; the last word on a thing counts.
+    /// Sorts the options; of contradicting ones the last counts.
     pub fn parse(options: &[String]) -> Options {
         let mut all = Options::default();
         for option in options {
@@ -193,16 +193,8 @@ impl Options {
 
     /// The options as the flags of mount(2).
     pub fn flags(&self) -> u64 {
-        let pairs = [
-            (MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
-            (MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
-            (MOUNT_ATTR_NODEV, libc::MS_NODEV),
-            (MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
-            (MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME),
-            (MOUNT_ATTR_NOSYMFOLLOW, MS_NOSYMFOLLOW),
-        ];
         let mut flags = self.file_system_flags | self.legacy;
-        for (attribute, flag) in pairs {
+        for (attribute, flag) in FLAGS {
             if self.set & attribute != 0 {
                 flags |= flag;
             }
@@ -214,6 +206,17 @@ impl Options {
                 _ if self.clear & MOUNT_ATTR__ATIME == MOUNT_ATTR__ATIME => libc::MS_RELATIME,
                 _ => 0,
             }
+    }
+
+    /// The `MS_*` flags that must not stay set.
+    pub fn cleared_flags(&self) -> u64 {
+        let simple = FLAGS.iter().filter(|(attribute, _)| self.clear & attribute != 0);
+        let access_times = match self.clear & MOUNT_ATTR__ATIME {
+            MOUNT_ATTR__ATIME => libc::MS_NOATIME | libc::MS_RELATIME,
+            MOUNT_ATTR_NOATIME => libc::MS_NOATIME,
+            _ => 0,
+        };
+        simple.fold(access_times, |all, (_, flag)| all | flag)
     }
 
     /// The data as one string for mount(2).
@@ -230,6 +233,16 @@ impl Options {
 
 /// Linux 5.10; libc has no name for it.
 const MS_NOSYMFOLLOW: u64 = 256;
+
+/// Attributes of mount_setattr(2) and the flags of mount(2) that are the same; access times are apart.
+const FLAGS: [(u64, u64); 6] = [
+    (MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
+    (MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
+    (MOUNT_ATTR_NODEV, libc::MS_NODEV),
+    (MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
+    (MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME),
+    (MOUNT_ATTR_NOSYMFOLLOW, MS_NOSYMFOLLOW),
+];
 
 /// Splits an option that is data, which may hold several with commas between them, into keys and values.
 /// Commas inside double quotes belong to the value, as in `context="system_u:object_r:s0:c1,c2"`.

@@ -14,7 +14,7 @@ use crate::spec::Spec;
 /// A machine that has everything, with one cgroup2 hierarchy.
 fn host() -> Host {
     Host {
-        calls: Calls { mount_api: true, mount_setattr: true, openat2: true },
+        calls: Calls { mount_api: true, mount_setattr: true },
         uid: 0,
         gid: 0,
         capabilities: (1 << 41) - 1,
@@ -104,7 +104,7 @@ fn steps_with(spec: &Spec, host: &Host, wanted: fn(&Op) -> bool) -> Vec<Op> {
 
 #[test]
 fn old_kernels_get_mount_2() {
-    let calls = Calls { mount_api: false, mount_setattr: false, openat2: false };
+    let calls = Calls { mount_api: false, mount_setattr: false };
     let host = Host { calls, ..host() };
     let new = |op: &Op| matches!(op, Op::NewMount { .. } | Op::CloneMount { .. } | Op::SetMount { .. });
     assert_eq!(steps_with(&example("docker"), &host, new), []);
