@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::container::{Container, assert_nothing_left};
 use crate::invocation::{Invocation, Output};
 use crate::reports::Reports;
-use crate::rootfs::{Scratch, fill_rootfs, unique};
+use crate::rootfs::{Scratch, beside_the_suite, fill_rootfs, unique};
 use crate::runtime::Runtime;
 use crate::view::View;
 
@@ -24,6 +24,7 @@ pub struct Bundle {
     files: Vec<(u32, PathBuf)>,
     env: Vec<(String, String)>,
     root: Option<PathBuf>,
+    without: Vec<String>,
 }
 
 impl Bundle {
@@ -82,6 +83,7 @@ impl Bundle {
             files: Vec::new(),
             env: Vec::new(),
             root: None,
+            without: Vec::new(),
         }
     }
 
@@ -245,6 +247,15 @@ impl Bundle {
         self
     }
 
+    /// The runtime finds every one of these system calls, separated by commas, answered with ENOSYS (as
+    /// by an older kernel) or EPERM (as by an older sandbox). So does the container; and neither can gain
+    /// privileges by executing something.
+    #[must_use]
+    pub fn without_calls(mut self, errno: &str, calls: &str) -> Self {
+        self.without = vec![errno.to_owned(), calls.to_owned()];
+        self
+    }
+
     /// A file or directory that the runtime has open under this descriptor (3 to 9).
     #[must_use]
     pub fn file(mut self, fd: u32, path: impl AsRef<Path>) -> Self {
@@ -276,7 +287,12 @@ impl Bundle {
         for (name, value) in &self.env {
             call = call.env(name, value);
         }
-        call.args(&self.global_flags)
+        let call = call.args(&self.global_flags);
+        let before: Vec<_> = self.without.iter().map(String::as_str).collect();
+        match before.as_slice() {
+            [] => call,
+            before => call.under(&beside_the_suite("corten-without-calls").to_string_lossy(), before),
+        }
     }
 
     /// `create` or `run` with all flags, config.json written.

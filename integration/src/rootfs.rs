@@ -74,13 +74,17 @@ pub fn probe_path() -> PathBuf {
     if let Some(path) = std::env::var_os("PROBE") {
         return PathBuf::from(path);
     }
-    let exe = std::env::current_exe().expect("the path of the test binary");
-    let profile = exe.ancestors().nth(2).expect("a test binary lies in target/PROFILE/deps");
-    let probe = profile.join("corten-probe");
+    let probe = beside_the_suite("corten-probe");
     let bytes = std::fs::read(&probe).unwrap_or_else(|e| panic!("{}: {e}", probe.display()));
     let dynamic = bytes.windows(20).any(|w| w == b"/lib64/ld-linux-x86-");
     assert!(!dynamic, "the probe must be static: build the suite with --target x86_64-unknown-linux-musl");
     probe
+}
+
+/// Another binary of this package.
+pub(crate) fn beside_the_suite(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the path of the test binary");
+    exe.ancestors().nth(2).expect("a test binary lies in target/PROFILE/deps").join(name)
 }
 
 /// Fills a directory with a root file system: /bin of busybox, /probe, and the usual directories.
