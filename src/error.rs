@@ -93,7 +93,7 @@ impl Error {
         self
     }
 
-    /// The call that failed, and what the kernel said.
+    /// The kernel refused this call.
     #[must_use]
     pub fn call(mut self, call: &str, errno: Errno) -> Error {
         self.0.call = Some(call.to_owned());
@@ -135,7 +135,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The kernel's answer, where it was one.
+    /// What the kernel answered, if it was the kernel that refused.
     pub fn errno(&self) -> Option<Errno> {
         self.0.errno
     }

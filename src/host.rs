@@ -37,11 +37,11 @@ pub struct Host {
 
 // Numbers of capabilities(7) that decide how we do things.
 
-/// Groups, also those of user namespaces.
+/// Changing groups, and mapping any of them into a user namespace.
 pub const CAP_SETGID: u32 = 6;
-/// Namespaces, mounts, and much else.
+/// Mounting, joining namespaces, and much else.
 pub const CAP_SYS_ADMIN: u32 = 21;
-/// Device nodes.
+/// Making device nodes.
 pub const CAP_MKNOD: u32 = 27;
 
 /// How many descriptors after stdio we were started with, without a gap.
@@ -87,7 +87,7 @@ impl Host {
         })
     }
 
-    /// Whether we have a capability.
+    /// Whether we have the capability of this number in our user namespace.
     pub fn has(&self, capability: u32) -> bool {
         self.capabilities & (1 << capability) != 0
     }

@@ -88,7 +88,7 @@ pub fn open_file(root: i32, path: &CStr) -> Result<i32, Fault> {
     regular(opened.called("open")?)
 }
 
-/// Room for what [`fd_name`] writes.
+/// The length of the longest name that [`fd_name`] makes, its NUL included.
 pub const FD_NAME: usize = 32;
 
 /// "/proc/self/fd/N": the name of a descriptor for the calls that take only names.

@@ -80,7 +80,7 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// A fault at a step, without words.
+    /// A fault of a step, without words.
     pub fn new(step: u32, fault: Fault) -> Report<'static> {
         Report { step, errno: fault.errno.0, call: fault.call.as_bytes(), words: b"", head: b"" }
     }

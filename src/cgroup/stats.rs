@@ -12,7 +12,7 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// What `events --stats` tells of a container.
+/// The whole of `data`.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     pub cpu: Cpu,
@@ -31,7 +31,7 @@ pub struct Stats {
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Empty {}
 
-/// Processor time, and how it was withheld.
+/// `cpu`: use, and what the limit cost.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Cpu {
     pub usage: CpuUsage,
@@ -55,7 +55,7 @@ pub struct CpuUsage {
     pub user: u64,
 }
 
-/// How often and how long the quota stopped the container.
+/// `cpu.throttling`: how the bandwidth limit was felt.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttling {
@@ -120,7 +120,7 @@ pub struct Memory {
     pub psi: Option<Psi>,
 }
 
-/// Memory of one kind, in bytes, and its limit.
+/// One counter of memory with its limit, in bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Serialize)]
 pub struct MemoryUse {
     /// The largest number there is: no limit.
@@ -132,7 +132,7 @@ pub struct MemoryUse {
     pub failcnt: u64,
 }
 
-/// How many processes and threads there are and may be.
+/// `pids`: how many processes and threads there are, and may be.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Pids {
     #[serde(skip_serializing_if = "is_zero")]
@@ -142,7 +142,7 @@ pub struct Pids {
     pub limit: u64,
 }
 
-/// Block I/O by device and operation.
+/// `blkio`: what was read from and written to block devices.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Blkio {
@@ -166,7 +166,7 @@ pub struct Blkio {
     pub psi: Option<Psi>,
 }
 
-/// One counter of one device.
+/// One counter of one device and one kind of operation.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct BlkioEntry {
     #[serde(skip_serializing_if = "is_zero")]

@@ -194,7 +194,7 @@ fn enter(root: &Path, root_fd: OwnedFd, id: &str) -> Result<Entry> {
 }
 
 impl Entry {
-    /// The container's id.
+    /// The id of the container.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -204,7 +204,7 @@ impl Entry {
         &self.path
     }
 
-    /// The state directory, open.
+    /// The state directory, opened when the entry was.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }

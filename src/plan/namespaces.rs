@@ -41,7 +41,7 @@ const KINDS: [(&str, u64); 8] = [
 pub struct Namespaces([Source; 8]);
 
 impl Namespaces {
-    /// Reads `linux.namespaces` of a valid specification.
+    /// Where the container has its namespaces from.
     pub fn of(spec: &Spec) -> Namespaces {
         let mut sources = [Source::Shared; 8];
         for (index, namespace) in spec.linux().namespaces.iter().flatten().enumerate() {
@@ -53,17 +53,17 @@ impl Namespaces {
         Namespaces(sources)
     }
 
-    /// How the container comes by a kind, by its name in config.json.
+    /// Where the container has the namespace of this type from.
     pub fn get(&self, name: &str) -> Source {
         KINDS.iter().position(|(kind, _)| *kind == name).map_or(Source::Shared, |index| self.0[index])
     }
 
-    /// Whether the container gets a new one.
+    /// Whether the namespace of this type is made for the container.
     pub fn is_new(&self, name: &str) -> bool {
         self.get(name) == Source::New
     }
 
-    /// Whether the container shares the runtime's.
+    /// Whether the container stays in the runtime's namespace of this type.
     pub fn is_shared(&self, name: &str) -> bool {
         self.get(name) == Source::Shared
     }
