@@ -116,6 +116,16 @@ impl Error {
         self
     }
 
+    /// One more fact behind the reason: "because; more".
+    #[must_use]
+    pub fn and(mut self, more: impl fmt::Display) -> Error {
+        self.0.cause = Some(match self.0.cause {
+            Some(cause) => format!("{cause}; {more}"),
+            None => more.to_string(),
+        });
+        self
+    }
+
     /// Puts a sentence before this one, which becomes its cause: "what: self".
     #[must_use]
     pub fn during(mut self, what: impl fmt::Display) -> Error {

@@ -134,12 +134,13 @@ pub fn died(plan: &Plan, init: &mut Init, profile: Option<&spec::Seccomp>) -> Er
         Ok(status) if libc::WIFSIGNALED(status) => {
             let signal = libc::WTERMSIG(status);
             let name = Signal::try_from(signal).map_or("", Signal::as_str);
-            let filter = profile.filter(|_| signal == libc::SIGSYS);
-            let syscall = filter.and_then(|profile| filtered::syscall(init.pid, profile));
-            let syscall = syscall.map(|syscall| format!("; its seccomp filter answers {syscall}"));
-            format!("the init process was killed by signal {signal} {name} while trying to do so")
-                .replace("  ", " ")
-                + &syscall.unwrap_or_default()
+            let how = format!("the init process was killed by signal {signal} {name} while trying to do so")
+                .replace("  ", " ");
+            // A filter kills by SIGSYS, or denies even what a process needs to end.
+            match filtered::in_force(plan, step, profile).filter(|_| signal != libc::SIGKILL) {
+                Some(profile) => format!("{how}; {}", filtered::death(init.pid, profile)),
+                None => how,
+            }
         }
         Ok(status) => {
             format!("the init process ended with status {} while trying to do so", libc::WEXITSTATUS(status))

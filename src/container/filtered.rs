@@ -7,8 +7,14 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use corten_init::program::Op;
+use corten_init::wire::Report;
+
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::seccomp::policy::Action;
 use crate::seccomp::record::Record;
-use crate::seccomp::{Abi, policy};
+use crate::seccomp::{Abi, abi, explain, policy};
 use crate::spec;
 
 /// The kernel's audit thread writes the record a moment after the kill.
@@ -38,11 +44,47 @@ pub fn warn(pid: i32, profile: Option<&spec::Seccomp>) {
     }
 }
 
+/// `profile`, if its filter is in force at this step of the plan.
+pub fn in_force<'a>(
+    plan: &Plan,
+    step: usize,
+    profile: Option<&'a spec::Seccomp>,
+) -> Option<&'a spec::Seccomp> {
+    let mut before = plan.steps.iter().take(step);
+    profile.filter(|_| before.any(|step| matches!(step.op, Op::Seccomp { .. })))
+}
+
+/// What to add to the news that process `pid` died under the filter of `profile`.
+pub fn death(pid: i32, profile: &spec::Seccomp) -> String {
+    match syscall(pid, profile) {
+        Some(syscall) => format!("its seccomp filter answers {syscall}"),
+        None => "its seccomp filter was in force (corten seccomp explain tells what it denies)".to_owned(),
+    }
+}
+
 /// The syscall that killed process `pid` (in the initial pid namespace), and the rule of `profile` that it
 /// ran into. `None` where the kernel does not let us know.
-pub fn syscall(pid: i32, profile: &spec::Seccomp) -> Option<String> {
+fn syscall(pid: i32, profile: &spec::Seccomp) -> Option<String> {
     let policy = policy::resolve(profile, Abi::NATIVE).ok()?;
     record(pid).map(|record| record.describe(&policy))
+}
+
+/// Adds to the error of a step what `profile`, if it was in force, says about the step's system call: that
+/// it answers with the very errno.
+pub fn suspect(error: Error, report: &Report, profile: Option<&spec::Seccomp>) -> Error {
+    let denied = || {
+        let policy = policy::resolve(profile?, Abi::NATIVE).ok()?;
+        let call = std::str::from_utf8(report.call).ok()?;
+        let nr = Abi::NATIVE.number(abi::find(call)?)?;
+        let denial = Action::Errno(u16::try_from(report.errno).ok()?);
+        let verdicts = explain::explain(&policy, Abi::NATIVE, nr, &[None; 6]);
+        let verdict = verdicts.into_iter().find(|verdict| verdict.action == denial)?;
+        Some(format!("the seccomp filter answers {call} ({nr}): {verdict}"))
+    };
+    match denied() {
+        Some(denial) => error.and(denial),
+        None => error,
+    }
 }
 
 /// The latest record about `pid` in the kernel's log (/dev/kmsg, which only root reads).

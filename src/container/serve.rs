@@ -111,7 +111,11 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
                 fault::warn(plan, step as usize, call, errno, number);
                 continue;
             }
-            Message::Fault(report) => return Err(fault::error(plan, &report)),
+            Message::Fault(report) => {
+                let error = fault::error(plan, &report);
+                let profile = filtered::in_force(plan, report.step as usize, duties.profile());
+                return Err(filtered::suspect(error, &report, profile));
+            }
             Message::Hook { step, status, timed_out, output, .. } => {
                 return Err(fault::hook(plan, step as usize, status, timed_out, output));
             }

@@ -71,7 +71,10 @@ fn listen(connection: &OwnedFd, init: &OwnedFd, state: &State, spec: &Spec) -> R
             return went(state, spec);
         }
         match Message::decode(&buffer[..length]) {
-            Some(Message::Fault(report)) => return Err(fault::late_error(&report, &name)),
+            Some(Message::Fault(report)) => {
+                let error = fault::late_error(&report, &name);
+                return Err(filtered::suspect(error, &report, spec.linux().seccomp.as_ref()));
+            }
             Some(Message::Hook { status, timed_out, words, output, .. }) => {
                 return Err(fault::late_hook(words, status, timed_out, output));
             }
@@ -85,12 +88,9 @@ fn went(state: &State, spec: &Spec) -> Result<()> {
     let pid = state.init.as_ref().map_or(0, |init| init.pid);
     match &spec.linux().seccomp {
         Some(profile) if filtered::ended_unexecuted(pid) => {
-            let syscall = filtered::syscall(pid, profile);
-            let syscall = syscall.map(|syscall| format!("; its seccomp filter answers {syscall}"));
-            Err(Error::new(Kind::Kernel, format!("cannot start container {}", state.id)).because(format!(
-                "its init process ended before it executed the program{}",
-                syscall.unwrap_or_default()
-            )))
+            Err(Error::new(Kind::Kernel, format!("cannot start container {}", state.id))
+                .because("its init process ended before it executed the program")
+                .and(filtered::death(pid, profile)))
         }
         _ => Ok(()),
     }

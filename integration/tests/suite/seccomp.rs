@@ -349,6 +349,53 @@ fn a_profile_that_kills_the_runtime_itself_is_an_error() {
 }
 
 #[test]
+fn an_error_that_the_filter_made_names_its_rule() {
+    check(|| {
+        if !Runtime::get().is_corten() {
+            skip("no other runtime tells the rule");
+        }
+        let rule = "config.json#/linux/seccomp/syscalls/0";
+        let deny = |name: &str, action: &str| {
+            let rule = json!({ "names": [name], "action": action });
+            with(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }))
+        };
+        deny("execve", "SCMP_ACT_ERRNO").start_fails().says("the seccomp filter answers execve").says(rule);
+        deny("execve", "SCMP_ACT_ERRNO").run_fails().says("the seccomp filter answers execve").says(rule);
+        let capset = |action| deny("capset", action).set("/process/noNewPrivileges", false);
+        capset("SCMP_ACT_ERRNO").run_fails().says("the seccomp filter answers capset").says(rule);
+        // The kernel does not put every record into its log.
+        let answers = ["its seccomp filter answers capset", "its seccomp filter was in force"];
+        capset("SCMP_ACT_KILL").run_fails().says_one_of(&answers).says("SIGSYS");
+        capset("SCMP_ACT_KILL").start_fails().says_one_of(&answers);
+    });
+}
+
+#[test]
+fn explain_tells_the_rule() {
+    check(|| {
+        if !Runtime::get().is_corten() {
+            skip("no other runtime explains");
+        }
+        let bundle = with(docker());
+        bundle.write();
+        let directory = bundle.dir().to_string_lossy().into_owned();
+        let explain = |args: &[&str]| {
+            let call =
+                bundle.runtime().args(["seccomp", "explain", "--arch", "SCMP_ARCH_X86_64", &directory]);
+            call.args(args).run(bundle.dir())
+        };
+        let allowed = explain(&["clone", "0x11"]).ok().stdout;
+        assert_eq!(
+            allowed,
+            "SCMP_ARCH_X86_64 clone (56): SCMP_ACT_ALLOW (config.json#/linux/seccomp/syscalls/12)\n"
+        );
+        assert_eq!(explain(&["clone"]).ok().stdout.lines().count(), 2);
+        assert!(explain(&["clone", "0x10000000"]).ok().stdout.contains("SCMP_ACT_ERRNO"));
+        explain(&["no_such_syscall"]).failed().says("no_such_syscall");
+    });
+}
+
+#[test]
 fn hooks_of_the_container_run_under_the_filter() {
     check(|| {
         let bundle = with(mkdir("SCMP_ACT_KILL")).hook("startContainer", "/bin/busybox mkdir /x || exit 3");
