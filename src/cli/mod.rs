@@ -11,16 +11,20 @@
 mod arguments;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod help;
 mod kill;
 mod list;
+mod pause;
 mod plan;
+mod ps;
 mod run;
 mod seccomp;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod values;
 
 use std::ffi::OsString;
@@ -38,15 +42,20 @@ use crate::log::{Format, Log};
 const COMMANDS: &[&Subcommand] = &[
     &create::COMMAND,
     &delete::COMMAND,
+    &events::COMMAND,
     &exec::COMMAND,
     &kill::COMMAND,
     &list::COMMAND,
+    &pause::PAUSE,
     &plan::COMMAND,
+    &ps::COMMAND,
+    &pause::RESUME,
     &run::COMMAND,
     &seccomp::COMMAND,
     &spec::COMMAND,
     &start::COMMAND,
     &state::COMMAND,
+    &update::COMMAND,
 ];
 
 /// One command of the command line.
@@ -73,6 +82,8 @@ enum Words {
     Between(usize, usize),
     /// An id, and a command line whose flags are not ours.
     IdAndCommand,
+    /// An id, and whatever follows it.
+    IdAndOptions,
 }
 
 /// The global flags.
@@ -192,7 +203,11 @@ impl Subcommand {
 
     fn matches(&self, words: impl IntoIterator<Item = OsString>) -> Result<ArgMatches> {
         let definition = command(self.name, (self.flags)());
-        let limit = if matches!(self.words, Words::IdAndCommand) { 1 } else { usize::MAX };
+        let limit = match self.words {
+            Words::IdAndOptions => 0,
+            Words::IdAndCommand => 1,
+            _ => usize::MAX,
+        };
         let separated = arguments::separate(words, &definition, limit);
         let mut words = separated.flags;
         words.push("--".into());
@@ -207,7 +222,7 @@ impl Words {
             Words::Exactly(count) if given != count => format!("exactly {count}"),
             Words::Between(least, _) if given < least => format!("a minimum of {least}"),
             Words::Between(_, most) if given > most => format!("a maximum of {most}"),
-            Words::IdAndCommand if given < 1 => "a minimum of 1".to_owned(),
+            Words::IdAndCommand | Words::IdAndOptions if given < 1 => "a minimum of 1".to_owned(),
             _ => return Ok(()),
         };
         let text = format!(

@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -96,6 +97,65 @@ fn realtime_signal(name: &str) -> Option<Option<i32>> {
     Some(number.filter(|number| (RTMIN..=RTMAX).contains(number)))
 }
 
+/// A size in bytes as Docker's tools write it: `67108864`, `64m`, `1.5 GiB`; `-1` is no limit.
+pub fn size(text: &str) -> Result<i64, String> {
+    let invalid = || format!("{text:?} is no size such as 67108864, 64m or 1.5g");
+    if text == "-1" {
+        return Ok(-1);
+    }
+    let lower = text.to_ascii_lowercase();
+    let end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let power = match unit.strip_prefix(' ').unwrap_or(unit) {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
+        _ => return Err(invalid()),
+    };
+    if number.starts_with('.') || number.ends_with('.') {
+        return Err(invalid());
+    }
+    let scale = 1_i64 << (10 * power);
+    if let Ok(number) = number.parse::<i64>() {
+        return number.checked_mul(scale).ok_or_else(invalid);
+    }
+    let bytes = number.parse::<f64>().map_err(|_| invalid())? * scale as f64;
+    if bytes < i64::MAX as f64 { Ok(bytes as i64) } else { Err(invalid()) }
+}
+
+/// A time as Go's time.ParseDuration reads it: `5s`, `100ms`, `1m30s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("{text:?} is no duration such as 5s or 100ms");
+    let mut rest = text;
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut seconds = 0.0;
+    loop {
+        let end = rest.find(|c| !is_number(c)).ok_or_else(invalid)?;
+        let (number, behind) = rest.split_at(end);
+        let (unit, behind) = behind.split_at(behind.find(is_number).unwrap_or(behind.len()));
+        let scale = match unit {
+            "ns" => 1e-9,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(invalid()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| invalid())? * scale;
+        rest = behind;
+        if rest.is_empty() {
+            return Duration::try_from_secs_f64(seconds).map_err(|_| invalid());
+        }
+    }
+}
+
 /// The name of a bundle's directory, as far as it can stand in an id.
 pub fn bundle_name(dir: &Path) -> String {
     let dir = dir.canonicalize().unwrap_or_default();
@@ -164,6 +224,40 @@ mod tests {
         ];
         for text in unknown {
             assert_eq!(signal(text), Err(format!("unknown signal {text:?}")));
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("67108864", 67_108_864),
+            ("64m", 64 << 20),
+            ("64M", 64 << 20),
+            ("64MB", 64 << 20),
+            ("64MiB", 64 << 20),
+            ("1.5 g", 3 << 29),
+            ("2t", 2 << 40),
+            ("7b", 7),
+            ("-1", -1),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in
+            ["", "m", "-2", "1x", "1mm", "1 mb ", ".5m", "5.m", "1.2.3k", "99999999999999999999", "9e9p"]
+        {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, millis) in [("5s", 5000), ("100ms", 100), ("1m30s", 90_000), ("1.5h", 5_400_000), ("0", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "-5s", "s", "5x", "5s3", "1..5s"] {
+            assert!(duration(text).is_err(), "{text:?}");
         }
     }
 

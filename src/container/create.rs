@@ -227,6 +227,7 @@ impl Made {
             creator: None,
             init: None,
             cgroup: Cgroup::none(),
+            resources: None,
         };
         let mut made = Made { entry, _lock: lock, state, hooks: spec.hooks.clone(), terminal: None };
         match made.build(options, prepared, sockets, waits) {

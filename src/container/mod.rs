@@ -3,6 +3,7 @@
 pub mod copy_up;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 mod executable;
 mod fault;
@@ -14,11 +15,14 @@ pub mod inside;
 pub mod kill;
 mod launch;
 pub mod options;
+pub mod pause;
+pub mod processes;
 mod serve;
 pub mod start;
 pub mod state;
 pub mod store;
 pub mod terminal;
+pub mod update;
 
 use std::io::Write;
 use std::path::Path;
@@ -26,10 +30,14 @@ use std::time::Duration;
 
 pub use create::{create, plan, run};
 pub use delete::delete;
+pub use events::{Event, events};
 pub use exec::exec;
 pub use kill::kill;
 pub use options::{CreateOptions, ExecOptions, Rootless, UserOption};
+pub use pause::{pause, resume};
+pub use processes::processes;
 pub use start::start;
+pub use update::update;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;

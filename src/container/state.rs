@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::container::store::Entry;
 use crate::error::{Error, Kind, Result};
+use crate::spec::Resources;
 
 /// The specification's version that states, features and `--version` report.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -41,6 +42,9 @@ pub struct State {
     /// Where the container's processes are accounted.
     #[serde(default)]
     pub cgroup: Cgroup,
+    /// What `update` last made of config.json's resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// One process, identified so that a later process with the same pid is not taken for it.
