@@ -130,16 +130,24 @@ pub fn died(plan: &Plan, init: &mut Init, profile: Option<&spec::Seccomp>) -> Er
     let step = init.step();
     let doing = plan::describe(plan, step);
     let origin = plan.steps.get(step).map(|step| step.origin.to_string()).unwrap_or_default();
+    // Before it is reaped: a scope goes with its last process.
+    let out_of_memory = (plan.cgroup.oom_kills() > init.oom_kills).then(|| plan.cgroup.oom_cause()).flatten();
     let how = match init.reap() {
         Ok(status) if libc::WIFSIGNALED(status) => {
             let signal = libc::WTERMSIG(status);
             let name = Signal::try_from(signal).map_or("", Signal::as_str);
             let how = format!("the init process was killed by signal {signal} {name} while trying to do so")
                 .replace("  ", " ");
-            // A filter kills by SIGSYS, or denies even what a process needs to end.
-            match filtered::in_force(plan, step, profile).filter(|_| signal != libc::SIGKILL) {
-                Some(profile) => format!("{how}; {}", filtered::death(init.pid, profile)),
-                None => how,
+            match (filtered::in_force(plan, step, profile), out_of_memory) {
+                // The words of runc.
+                (_, Some(cause)) if signal == libc::SIGKILL => {
+                    format!("container init was OOM-killed (memory limit too low?): {cause}")
+                }
+                // A filter kills by SIGSYS, or denies even what a process needs to end.
+                (Some(profile), _) if signal != libc::SIGKILL => {
+                    format!("{how}; {}", filtered::death(init.pid, profile))
+                }
+                _ => how,
             }
         }
         Ok(status) => {

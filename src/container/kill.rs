@@ -35,15 +35,13 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
         let config = entry.config().and_then(|bytes| Spec::parse(&bytes));
         config.is_ok_and(|spec| Namespaces::of(&spec).is_shared("pid"))
     };
-    if all || (signal == libc::SIGKILL && shares_pids()) {
-        let sent = state.cgroup.kill_all(signal);
-        if all || !state.cgroup.is_none() {
-            return sent;
-        }
+    // Without a cgroup only the init is known.
+    if !state.cgroup.is_none() && (all || (signal == libc::SIGKILL && shares_pids())) {
+        return state.cgroup.kill_all(signal);
     }
     let not_running = || Error::new(Kind::WrongStatus, what()).because("container not running");
     if state.status(&entry) == Status::Stopped {
-        return Err(not_running());
+        return if all { Ok(()) } else { Err(not_running()) };
     }
     let init = state.init.as_ref().ok_or_else(not_running)?;
     let pidfd = pidfd_of(init)?.ok_or_else(not_running)?;

@@ -33,6 +33,8 @@ pub struct Init {
     pub outside: bool,
     /// What keeps the cgroup's unit alive as long as it may be outside.
     pub hold: Option<Hold>,
+    /// How many processes the OOM killer had killed in the cgroup before.
+    pub oom_kills: u64,
     /// It is ours to end and to reap: nobody else has heard of it yet.
     unfinished: bool,
 }
@@ -192,8 +194,20 @@ impl Launch<'_> {
                     .at("/process/execCPUAffinity/initial")
             })?;
         }
+        // A new container's cgroup has no past.
+        let oom_kills = if self.container.is_some() { plan.cgroup.oom_kills() } else { 0 };
         let (pid, pidfd, outside) = self.clone(&program, &entry)?;
-        Ok(Init { pid, pidfd, socket: ours, progress, hook_state, outside, hold: None, unfinished: true })
+        Ok(Init {
+            pid,
+            pidfd,
+            socket: ours,
+            progress,
+            hook_state,
+            outside,
+            hold: None,
+            oom_kills,
+            unfinished: true,
+        })
     }
 
     /// Clones, in the child runs the program, in the parent returns the pid, a pidfd, and whether the
