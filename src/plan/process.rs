@@ -69,7 +69,9 @@ pub(super) fn steps(b: &mut Builder, process: &Process, spec: Option<&Spec>, rul
     if process.no_new_privileges {
         b.from(at!("noNewPrivileges")).step(Op::NoNewPrivileges);
     }
-    let sets = Sets::of(b, process);
+    // A new user namespace, and one that is joined, grants everything.
+    let grantable = if rules.in_userns { u64::MAX } else { rules.host.capabilities };
+    let sets = Sets::of(b, process, grantable);
     b.from(at!("capabilities/bounding"));
     b.step(Op::Bounding { keep: sets.bounding, last: rules.host.last_capability });
     b.from(at!("capabilities")).step(Op::KeepCapabilities);
@@ -259,14 +261,16 @@ struct Sets {
 }
 
 impl Sets {
-    fn of(b: &mut Builder, process: &Process) -> Sets {
+    /// The sets without what the kernel does not know and what we lack ourselves.
+    fn of(b: &mut Builder, process: &Process, grantable: u64) -> Sets {
         let none = crate::spec::Capabilities::default();
         let named = process.capabilities.as_ref().unwrap_or(&none);
         let mut bits = |names: &Option<Vec<String>>| {
             names.iter().flatten().fold(0, |all, name| match caps::Capability::from_str(name) {
-                Ok(capability) => all | capability.bitmask(),
-                // The specification asks for a warning, not an error: engines name what newer kernels have.
-                Err(_) => {
+                Ok(capability) if capability.bitmask() & grantable != 0 => all | capability.bitmask(),
+                // The specification asks for a warning, not an error: engines name what newer kernels
+                // have, and everything for a privileged container where a machine has less.
+                _ => {
                     let note = format!("ignoring unknown or unavailable capability {name}");
                     if !b.plan.notes.contains(&note) {
                         b.plan.notes.push(note);
