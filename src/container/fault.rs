@@ -80,6 +80,8 @@ fn not_found(name: &str, is_path: bool, errno: Errno) -> String {
     match errno {
         Errno::ENOENT if is_path => format!("exec: {name:?}: stat {name}: no such file or directory"),
         Errno::ENOENT => format!("exec: {name:?}: executable file not found in $PATH"),
+        // What the kernel itself answers; Docker up to 20.10 knows only that.
+        Errno::EISDIR => format!("exec: {name:?}: is a directory: permission denied"),
         other => format!("exec: {name:?}: {}", describe(other)),
     }
 }
