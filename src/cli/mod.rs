@@ -13,6 +13,7 @@ mod create;
 mod delete;
 mod events;
 mod exec;
+mod features;
 mod help;
 mod kill;
 mod list;
@@ -44,6 +45,7 @@ const COMMANDS: &[&Subcommand] = &[
     &delete::COMMAND,
     &events::COMMAND,
     &exec::COMMAND,
+    &features::COMMAND,
     &kill::COMMAND,
     &list::COMMAND,
     &pause::PAUSE,

@@ -28,6 +28,7 @@ pub use create::{Create, create};
 pub use dump::{describe, json, text};
 pub use exec::{Exec, exec};
 pub use namespaces::Namespaces;
+pub use options::mount_options;
 pub use process::limit_name;
 
 /// A place in config.json: a JSON pointer, without the cost of writing it down.

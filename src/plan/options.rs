@@ -131,6 +131,11 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("unbindable", Meaning::Propagation(libc::MS_UNBINDABLE)),
 ];
 
+/// The names of all options that are not data.
+pub fn mount_options() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(name, _)| *name)
+}
+
 /// What `option` means; `None`: it is data for the file system.
 pub fn meaning(option: &str) -> Option<Meaning> {
     OPTIONS.binary_search_by(|(name, _)| name.cmp(&option)).ok().map(|index| OPTIONS[index].1)

@@ -33,8 +33,8 @@ pub use linux::*;
 pub use process::*;
 pub use template::Template;
 pub use validate::{
-    Problem, RLIMITS, cpu_list, id_list, node_list, problems, process_problems, resources_problems,
-    sysctl_path,
+    MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, Problem, RLIMITS, cpu_list, id_list, node_list, problems,
+    process_problems, resources_problems, sysctl_path,
 };
 
 use crate::error::{Error, Kind, Result};

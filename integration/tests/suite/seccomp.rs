@@ -396,6 +396,36 @@ fn explain_tells_the_rule() {
 }
 
 #[test]
+fn features_tell_what_a_profile_may_say() {
+    check(|| {
+        let bundle = Bundle::new();
+        let output = bundle.runtime().args(["features"]).run(bundle.dir()).ok();
+        let features: Value = serde_json::from_str(&output.stdout).expect("a features document");
+        let seccomp = &features["linux"]["seccomp"];
+        assert_eq!(seccomp["enabled"], true, "{features}");
+        let has = |list: &str, name: &str| {
+            seccomp[list].as_array().is_some_and(|all| all.iter().any(|one| one.as_str() == Some(name)))
+        };
+        for action in
+            ["ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "NOTIFY", "TRACE", "TRAP"]
+        {
+            assert!(has("actions", &format!("SCMP_ACT_{action}")), "{action}: {seccomp}");
+        }
+        for operator in ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"] {
+            assert!(has("operators", &format!("SCMP_CMP_{operator}")), "{operator}: {seccomp}");
+        }
+        for arch in ["X86_64", "X86", "X32", "AARCH64", "ARM", "RISCV64"] {
+            assert!(has("archs", &format!("SCMP_ARCH_{arch}")), "{arch}: {seccomp}");
+        }
+        for flag in ["TSYNC", "LOG", "SPEC_ALLOW"] {
+            for list in ["knownFlags", "supportedFlags"] {
+                assert!(has(list, &format!("SECCOMP_FILTER_FLAG_{flag}")), "{list} {flag}: {seccomp}");
+            }
+        }
+    });
+}
+
+#[test]
 fn hooks_of_the_container_run_under_the_filter() {
     check(|| {
         let bundle = with(mkdir("SCMP_ACT_KILL")).hook("startContainer", "/bin/busybox mkdir /x || exit 3");

@@ -18,6 +18,7 @@ use std::fmt::{self, Display};
 
 pub use list::{cpu_list, id_list, node_list};
 pub use process::RLIMITS;
+pub use scheduling::{MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES};
 pub use sysctl::sysctl_path;
 
 use super::{Hook, Process, Resources, Spec};

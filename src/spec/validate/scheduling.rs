@@ -99,32 +99,37 @@ pub(super) fn io_priority(priority: &IoPriority, report: &mut Report) {
     }
 }
 
+/// `linux.memoryPolicy.mode`.
+pub const MEMORY_POLICY_MODES: [&str; 7] = [
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+/// `linux.memoryPolicy.flags`.
+pub const MEMORY_POLICY_FLAGS: [&str; 3] =
+    ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
 /// The words up to the first colon are runc's: scripts look for them.
 pub(super) fn memory_policy(policy: &MemoryPolicy, report: &mut Report) {
-    const MODES: [&str; 7] = [
-        "MPOL_DEFAULT",
-        "MPOL_PREFERRED",
-        "MPOL_BIND",
-        "MPOL_INTERLEAVE",
-        "MPOL_LOCAL",
-        "MPOL_PREFERRED_MANY",
-        "MPOL_WEIGHTED_INTERLEAVE",
-    ];
-    const FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
     let mode = policy.mode.as_str();
-    let known = MODES.contains(&mode);
+    let known = MEMORY_POLICY_MODES.contains(&mode);
     if !known {
         report.add(
             "/linux/memoryPolicy/mode",
-            format_args!("invalid memory policy mode {mode:?}: {}", one_of(&MODES)),
+            format_args!("invalid memory policy mode {mode:?}: {}", one_of(&MEMORY_POLICY_MODES)),
         );
     }
     let flags = policy.flags.as_deref().unwrap_or_default();
     for (i, flag) in flags.iter().enumerate() {
-        if !FLAGS.contains(&flag.as_str()) {
+        if !MEMORY_POLICY_FLAGS.contains(&flag.as_str()) {
             report.add(
                 format_args!("/linux/memoryPolicy/flags/{i}"),
-                format_args!("invalid memory policy flag {flag:?}: {}", one_of(&FLAGS)),
+                format_args!("invalid memory policy flag {flag:?}: {}", one_of(&MEMORY_POLICY_FLAGS)),
             );
         }
     }
