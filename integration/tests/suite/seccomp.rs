@@ -153,6 +153,20 @@ fn a_filter_needs_no_no_new_privs() {
 }
 
 #[test]
+fn a_filter_is_loaded_in_a_user_namespace_and_for_any_user() {
+    check(|| {
+        for no_new_privs in [true, false] {
+            let bundle = || with(docker()).set("/process/noNewPrivileges", no_new_privs);
+            assert_eq!(bundle().userns(100_000, 65_536).look().text("/seccomp"), "2", "{no_new_privs}");
+            let user = json!({ "uid": 1000, "gid": 1000 });
+            let view = bundle().set("/process/user", user).look();
+            assert_eq!(view.text("/seccomp"), "2", "{no_new_privs}");
+            assert_eq!(view.capabilities("effective"), 0, "{no_new_privs}");
+        }
+    });
+}
+
+#[test]
 fn comparisons_see_all_64_bits() {
     check(|| {
         const DUP: u32 = 32;
