@@ -11,6 +11,7 @@ use corten_init::sys;
 
 use super::foreground::Foreground;
 use super::launch::{Init, Launch};
+use super::notify::{self, Notify};
 use super::serve::{self, Duties};
 use super::state::{Process, State, Status};
 use super::store::{self, Entry};
@@ -66,6 +67,7 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
         (Some(_), Some(annotations)) => cgroup::systemd::annotations(annotations).map_err(invalid)?,
         _ => Vec::new(),
     };
+    let notify = if notify::is_wanted() { Some(notify_directory(options)?) } else { None };
     let plan = plan::create(&plan::Create {
         spec: &bundle.spec,
         host: &host,
@@ -77,9 +79,16 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
         listen_fds,
+        notify: notify.as_deref(),
         waits,
     })?;
     Ok(Prepared { bundle, rootfs, host, plan, limits: Limits { settings, devices, properties } })
+}
+
+/// What the container will see as [`plan::NOTIFY_DIRECTORY`].
+fn notify_directory(options: &CreateOptions) -> Result<PathBuf> {
+    let path = options.root.join(&options.id).join(store::NOTIFY);
+    std::path::absolute(path).map_err(|e| Error::io("cannot find the state root", "getcwd", e))
 }
 
 fn place(spec: &Spec, host: &Host, options: &CreateOptions, settings: &[cgroup::Setting]) -> Result<Cgroup> {
@@ -139,7 +148,7 @@ pub fn run(options: &CreateOptions) -> Result<i32> {
     crate::seal::seal()?;
     let foreground = if options.detach { None } else { Some(Foreground::begin(!options.no_subreaper)?) };
     let (made, init) = Made::make(options, false)?;
-    let Made { entry, _lock: lock, state, hooks, terminal } = made;
+    let Made { entry, _lock: lock, state, hooks, terminal, notify } = made;
     let poststart = hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
     let told = Told { init: None, ..occasion(&state, Status::Running, &init, "poststart") };
     if let Err(error) = told.run_all(poststart) {
@@ -147,9 +156,14 @@ pub fn run(options: &CreateOptions) -> Result<i32> {
         super::delete::destroy(&entry, &state, hooks.as_ref())?;
         return Err(error);
     }
-    let Some(foreground) = foreground else { return Ok(0) };
     drop(lock);
-    let code = foreground.wait(init.pid, terminal);
+    let Some(foreground) = foreground else {
+        if let Some(notify) = notify {
+            notify.wait(init.pidfd.as_fd(), init.pid)?;
+        }
+        return Ok(0);
+    };
+    let code = foreground.wait(init.pid, terminal, notify);
     if code.as_ref().is_ok_and(|code| *code == filtered::EXIT_CODE) {
         // Only now, as the answer is needed almost never.
         let spec = entry.config().and_then(|bytes| Spec::parse(&bytes));
@@ -198,6 +212,8 @@ struct Made {
     state: State,
     hooks: Option<Hooks>,
     terminal: Option<OwnedFd>,
+    /// Where its program will say that it is ready, if we let it run and somebody wants to know.
+    notify: Option<Notify>,
 }
 
 impl Made {
@@ -229,7 +245,8 @@ impl Made {
             cgroup: Cgroup::none(),
             resources: None,
         };
-        let mut made = Made { entry, _lock: lock, state, hooks: spec.hooks.clone(), terminal: None };
+        let hooks = spec.hooks.clone();
+        let mut made = Made { entry, _lock: lock, state, hooks, terminal: None, notify: None };
         match made.build(options, prepared, sockets, waits) {
             Ok(init) => Ok((made, init)),
             Err(error) => {
@@ -262,7 +279,11 @@ impl Made {
             }
         })?;
         self.state.cgroup = plan.cgroup.clone();
+        if notify::is_wanted() {
+            self.entry.make_notify()?;
+        }
         let start = if waits { Some(self.entry.listen_start()?) } else { None };
+        self.notify = if waits { None } else { Notify::listen(&self.entry)? };
         let launch = Launch { plan: &plan, host: &host, start, container: None, elsewhere: None };
         let mut init = launch.launch()?;
         init.hold = hold;

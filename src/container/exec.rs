@@ -93,7 +93,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     }
     process.release();
     match foreground {
-        Some(foreground) => foreground.wait(process.pid, parent.terminal).inspect(|code| {
+        Some(foreground) => foreground.wait(process.pid, parent.terminal, None).inspect(|code| {
             if *code == filtered::EXIT_CODE {
                 filtered::warn(process.pid, spec.linux().seccomp.as_ref());
             }

@@ -10,6 +10,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open};
 
+use super::notify::Notify;
 use super::terminal::Relay;
 use crate::error::{Error, Result};
 
@@ -50,22 +51,25 @@ impl Foreground {
     }
 
     /// Waits for the end of our child `pid` and returns its exit code, 128+n after signal n. With
-    /// `terminal`, the master of its terminal, that is relayed to ours.
-    pub fn wait(&self, pid: i32, terminal: Option<OwnedFd>) -> Result<i32> {
+    /// `terminal`, the master of its terminal, that is relayed to ours. With `notify` we tell the service
+    /// manager when it is ready; the process to watch stays ours.
+    pub fn wait(&self, pid: i32, terminal: Option<OwnedFd>, mut notify: Option<Notify>) -> Result<i32> {
         let what = || format!("cannot wait for process {pid}");
         let process = Pid::from_raw(pid).ok_or_else(|| Error::kernel(what(), "pidfd_open", Errno::EINVAL))?;
         let pidfd = pidfd_open(process, PidfdFlags::empty())
             .map_err(|e| Error::kernel(what(), "pidfd_open", Errno::from_raw(e.raw_os_error())))?;
         let mut relay = terminal.map(Relay::new).transpose()?;
         loop {
-            let watched = [self.signals.as_fd(), pidfd.as_fd()];
-            let [signalled, _] = match &mut relay {
+            let notified = notify.as_ref().map_or(pidfd.as_fd(), Notify::as_fd);
+            let watched = [self.signals.as_fd(), pidfd.as_fd(), notified];
+            let [signalled, ..] = match &mut relay {
                 Some(relay) => relay.step(watched, None)?,
                 None => ready(watched).map_err(|e| Error::kernel(what(), "poll", e))?,
             };
             if signalled {
                 self.pass_on(pid, relay.as_ref());
             }
+            notify = notify.filter(|notify| !notify.pass_on(sys::getpid()));
             if let Some(status) = self.reap(process).map_err(|e| Error::kernel(what(), "wait4", e))? {
                 if let Some(relay) = relay {
                     relay.finish(self.signals.as_fd(), || self.is_told_to_stop())?;
@@ -159,7 +163,7 @@ mod tests {
         for (script, code) in [("exit 9", 9), ("kill -9 $$", 137), ("kill -40 $$", 168), ("sleep 0.2", 0)] {
             let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
             let foreground = Foreground::begin(false).unwrap();
-            assert_eq!(foreground.wait(child.id() as i32, None).unwrap(), code, "{script}");
+            assert_eq!(foreground.wait(child.id() as i32, None, None).unwrap(), code, "{script}");
             assert!(child.wait().is_err(), "it was reaped");
         }
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);

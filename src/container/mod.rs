@@ -15,6 +15,7 @@ pub mod idmap;
 pub mod inside;
 pub mod kill;
 mod launch;
+pub mod notify;
 pub mod options;
 pub mod pause;
 pub mod processes;

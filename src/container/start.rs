@@ -11,16 +11,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::hooks::Occasion;
 use super::kill::pidfd_of;
 use super::launch::kernel;
+use super::notify::Notify;
 use super::state::{State, Status};
 use super::store;
 use super::{delete, fault, filtered, serve};
 use crate::error::{Error, Kind, Result};
 use crate::spec::Spec;
 
-/// Starts a container that was created. When this returns, its program runs.
+/// Starts a container that was created. When this returns, its program runs; with `NOTIFY_SOCKET` in the
+/// environment, it has also said that it is ready, or has ended.
 pub fn start(root: &Path, id: &str) -> Result<()> {
     let entry = store::open(root, id)?;
-    let _lock = entry.lock(super::PATIENCE)?;
+    let lock = entry.lock(super::PATIENCE)?;
     let state = entry.state()?;
     let what = || format!("cannot start container {id}");
     let Some(connection) = entry.connect_start()? else {
@@ -40,10 +42,17 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             Error::new(Kind::WrongStatus, what()).because("cannot start a container that has stopped")
         );
     };
+    let notify = Notify::listen(&entry)?;
     sys::send(connection.as_raw_fd(), START, &[]).map_err(|errno| kernel(what(), "sendmsg", errno))?;
     let spec = entry.config().and_then(|bytes| Spec::parse(&bytes))?;
     listen(&connection, &init, &state, &spec)?;
-    poststart(&state, &spec)
+    poststart(&state, &spec)?;
+    // Whoever wants to end a container that never gets ready must be able to.
+    drop(lock);
+    match notify {
+        Some(notify) => notify.wait(init.as_fd(), state.init.as_ref().map_or(0, |init| init.pid)),
+        None => Ok(()),
+    }
 }
 
 /// Hears how it goes: silence until the connection ends is success.

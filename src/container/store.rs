@@ -11,6 +11,8 @@
 //!     state.json    0600  what State holds
 //!     config.json   0600  as it was at create: later edits of the bundle have no effect
 //!     start         0600  the init listens here until start
+//!     notify/       0755  the container's /run/notify, if somebody wants to be notified
+//!       notify.sock 0777  where its program says that it is ready
 //! ```
 
 use std::fs::{DirBuilder, File, Permissions};
@@ -23,11 +25,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open as open_file, openat, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::container::state::State;
 use crate::error::{Error, Kind, Result};
+use crate::plan::NOTIFY_SOCKET;
 
 /// How long a command waits for another one that works on the same container.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +38,8 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start";
+/// The directory of [`Entry::make_notify`].
+pub const NOTIFY: &str = "notify";
 
 /// The longest file name, and so the longest id: NAME_MAX of limits.h.
 const ID_MAX: usize = 255;
@@ -359,6 +364,40 @@ impl Entry {
     /// The socket's address below `/proc/self/fd`: sun_path holds 108 bytes, the root's path may not fit.
     fn start_address(&self) -> nix::Result<UnixAddr> {
         UnixAddr::new(format!("/proc/self/fd/{}/{START}", self.dir.as_raw_fd()).as_str())
+    }
+
+    /// Makes the directory that the container sees as [`NOTIFY_DIRECTORY`](crate::plan::NOTIFY_DIRECTORY). The caller holds the lock.
+    pub fn make_notify(&self) -> Result<()> {
+        let what = || format!("cannot create notification directory of container {}", self.id);
+        mkdirat(&self.dir, NOTIFY, Mode::from_bits_truncate(0o755))
+            .map_err(|e| Error::kernel(what(), "mkdir", e))?;
+        let made = openat(&self.dir, NOTIFY, DIRECTORY, Mode::empty());
+        // The umask may have taken bits away.
+        made.and_then(|dir| fchmod(dir, Mode::from_bits_truncate(0o755)))
+            .map_err(|e| Error::kernel(what(), "fchmod", e))
+    }
+
+    /// Makes the socket there and takes what is sent to it, without blocking; `None`: the container was
+    /// made without the directory. The caller holds the lock.
+    pub fn listen_notify(&self) -> Result<Option<OwnedFd>> {
+        let what = || format!("cannot create notification socket of container {}", self.id);
+        let dir = match openat(&self.dir, NOTIFY, DIRECTORY, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            answer => answer.map_err(|e| Error::kernel(what(), "open", e))?,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None)
+            .map_err(|e| Error::kernel(what(), "socket", e))?;
+        // What a start that failed has left.
+        ignore_missing(unlinkat(&dir, NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir))
+            .map_err(|e| Error::kernel(what(), "unlinkat", e))?;
+        // Whoever the container's program is may write to it.
+        let before = umask(Mode::empty());
+        let bound = UnixAddr::new(format!("/proc/self/fd/{}/{NOTIFY_SOCKET}", dir.as_raw_fd()).as_str())
+            .and_then(|address| socket::bind(socket.as_raw_fd(), &address));
+        umask(before);
+        bound.map_err(|e| Error::kernel(what(), "bind", e))?;
+        Ok(Some(socket))
     }
 
     /// Deletes the directory and all in it; the id is free again. The caller holds the lock.

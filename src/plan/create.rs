@@ -12,6 +12,11 @@ use crate::error::{Kind, Result};
 use crate::host::Host;
 use crate::spec::{Spec, sysctl_path};
 
+/// Where the container finds the directory of [`Create::notify`]: the same place as with runc.
+pub const NOTIFY_DIRECTORY: &str = "/run/notify";
+/// The name of the socket in it.
+pub const NOTIFY_SOCKET: &str = "notify.sock";
+
 /// What a plan for a new container is made from.
 #[derive(Debug, Clone)]
 pub struct Create<'a> {
@@ -31,6 +36,9 @@ pub struct Create<'a> {
     pub preserve_fds: u32,
     /// How many of those came by systemd's socket activation (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// The directory of the host, absolute, that the container finds as [`NOTIFY_DIRECTORY`], with the socket
+    /// that `NOTIFY_SOCKET` of its process names (sd_notify(3)).
+    pub notify: Option<&'a Path>,
     /// The container waits for `start`.
     pub waits: bool,
 }
@@ -107,6 +115,7 @@ pub fn create(create: &Create) -> Result<Plan> {
         umask: create.host.umask,
         preserve_fds: create.preserve_fds,
         listen_fds: create.listen_fds,
+        notifies: create.notify.is_some(),
         waits: create.waits,
         always_ready: true,
     };

@@ -68,6 +68,7 @@ pub fn exec(exec: &Exec) -> Result<Plan> {
         umask: exec.host.umask,
         preserve_fds: exec.preserve_fds,
         listen_fds: 0,
+        notifies: false,
         waits: false,
         always_ready: false,
     };

@@ -24,7 +24,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::spec::{LinuxIdMapping, Spec, invalid};
 
-pub use create::{Create, create};
+pub use create::{Create, NOTIFY_DIRECTORY, NOTIFY_SOCKET, create};
 pub use dump::{describe, json, text};
 pub use exec::{Exec, exec};
 pub use namespaces::Namespaces;

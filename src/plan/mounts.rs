@@ -42,6 +42,15 @@ pub(super) fn mounts(b: &mut Builder, create: &Create, namespaces: &Namespaces) 
         b.from(Origin::item("/mounts", index));
         one(b, create, namespaces, mount)?;
     }
+    if let Some(directory) = create.notify {
+        let mut mount = Mount::default();
+        mount.set_destination(super::NOTIFY_DIRECTORY.into());
+        mount.set_typ(None);
+        mount.set_source(Some(directory.to_owned()));
+        let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
+        mount.set_options(Some(options.map(str::to_owned).to_vec()));
+        one(b.from(Origin::NONE), create, namespaces, &mount)?;
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use corten_init::program::{Op, Sync};
 use corten_init::sys::SchedAttr;
 
-use super::{Builder, InitHook, Limit, Origin, labels};
+use super::{Builder, InitHook, Limit, NOTIFY_DIRECTORY, NOTIFY_SOCKET, Origin, labels};
 use crate::error::{Kind, Result};
 use crate::host::{CAP_SYS_ADMIN, Host};
 use crate::spec::{IoPriority, MemoryPolicy, Process, RLIMITS, Scheduler, Spec, cpu_list, node_list};
@@ -26,6 +26,8 @@ pub(super) struct Rules<'a> {
     pub umask: u32,
     pub preserve_fds: u32,
     pub listen_fds: u32,
+    /// The process has a socket to say that it is ready.
+    pub notifies: bool,
     /// The process waits for `start`.
     pub waits: bool,
     /// The parent has something to do when all is ready, whatever the process says.
@@ -319,7 +321,13 @@ fn environment(b: &mut Builder, process: &Process, rules: &Rules) {
     entries.reverse();
     let home = entries.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()));
     entries.retain(|entry| home || !entry.starts_with("HOME="));
+    if rules.notifies {
+        entries.retain(|entry| !entry.starts_with("NOTIFY_SOCKET="));
+    }
     let mut envp: Vec<_> = entries.into_iter().map(|entry| b.text(entry)).collect();
+    if rules.notifies {
+        envp.push(b.text(format!("NOTIFY_SOCKET={NOTIFY_DIRECTORY}/{NOTIFY_SOCKET}")));
+    }
     if rules.listen_fds > 0 {
         envp.push(b.text(format!("LISTEN_FDS={}", rules.listen_fds)));
         envp.push(b.text("LISTEN_PID=1"));

@@ -42,6 +42,7 @@ fn plan_of(spec: &Spec, host: &Host) -> Result<Plan> {
         no_new_keyring: false,
         preserve_fds: 0,
         listen_fds: 0,
+        notify: None,
         waits: true,
     })
 }

@@ -12,6 +12,7 @@ mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod notify;
 mod old_kernel;
 mod process;
 mod rootfs;

@@ -36,6 +36,7 @@ pub fn attempt(attempt: &str) -> Value {
         "exec" => std::process::Command::new(object).status().map(|status| json!(status.code())),
         "statfs" => filesystem(object),
         "connect" => std::os::unix::net::UnixStream::connect(object).map(|_| json!(true)),
+        "notify" => notify(object),
         "sethostname" => sethostname(object.as_bytes()).map_err(io).map(|()| json!(true)),
         _ => panic!("unknown attempt {attempt}"),
     };
@@ -54,6 +55,13 @@ fn read(path: &str) -> io::Result<Value> {
     let mut bytes = vec![0; 4096];
     let n = OpenOptions::new().read(true).custom_flags(0o4000).open(path)?.read(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes[..n]).into_owned().into())
+}
+
+/// Sends a message to the socket that NOTIFY_SOCKET names, as sd_notify(3).
+fn notify(message: &str) -> io::Result<Value> {
+    let path = std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?;
+    let sent = std::os::unix::net::UnixDatagram::unbound()?.send_to(message.as_bytes(), path)?;
+    Ok(json!(sent))
 }
 
 /// "PATH=TEXT": writes the text to a file that exists.
