@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// A word that no other test of this machine uses: "PREFIX-PID-NUMBER".
+/// A word that no other test of this machine uses: "PREFIX-PID-NUMBER", of one length, so that no word is
+/// the beginning of another.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{prefix}-{}-{:06}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A directory of one test below /var/tmp, removed when dropped.

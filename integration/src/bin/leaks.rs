@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long what was left may take to go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -98,13 +98,15 @@ fn mounts(found: &mut BTreeSet<String>) {
 }
 
 /// Containers' processes, by what gives them away: a root of their own, or namespaces that are not ours.
-/// Zombies count: whoever started them has not waited for them.
+/// Zombies count: who
+/// started them has not waited for them.
 fn processes(found: &mut BTreeSet<String>) {
     let own = namespace(Path::new("/proc/self"), "mnt");
     for dir in pids() {
         let comm = fs::read_to_string(dir.join("comm")).unwrap_or_default();
         let state = fs::read_to_string(dir.join("status")).unwrap_or_default();
-        let zombie = state.contains("State:\tZ");
+        // Those that fell to pid 1 are its to reap.
+        let zombie = state.contains("State:\tZ") && !state.contains("PPid:\t1\n");
         let contained = namespace(&dir, "mnt").is_some_and(|mnt| Some(mnt) != own);
         let runtime = ["corten", "runc", "crun"].iter().any(|name| comm.starts_with(name));
         // Ourselves, and the test that starts us, have such names too.
