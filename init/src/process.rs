@@ -103,6 +103,14 @@ pub fn ambient(set: u64, mut refused: impl FnMut(u32, Errno)) -> Result<(), Faul
     Ok(())
 }
 
+/// Resets the CPU affinity; the kernel takes out what is not there, or not ours. In a sandbox that
+/// forbids it we stay where we are.
+pub fn every_cpu() {
+    /// As many as any kernel is built for (`CONFIG_NR_CPUS`).
+    const MOST_CPUS: usize = 8192;
+    let _ = sys::sched_setaffinity(0, &[0xff; MOST_CPUS / 8]);
+}
+
 /// Most supplementary groups of a process (`NGROUPS_MAX` is 65536; nobody has more than a few).
 const MOST_GROUPS: usize = 1024;
 

@@ -306,6 +306,9 @@ pub enum Op {
         mode: i32,
         nodes: Text,
     },
+    /// Allows every CPU that the cgroup has: since Linux 6.2 a mask that somebody asked for stays when the
+    /// process enters a cgroup, and whoever started us may have one of his own.
+    EveryCpu,
     /// sched_setaffinity(2); `mask` is bytes.
     Affinity {
         mask: Text,

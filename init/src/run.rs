@@ -194,6 +194,10 @@ impl<'p> State<'p> {
             Op::MemoryPolicy { mode, nodes } => {
                 sys::set_mempolicy(mode, program.bytes(nodes)).called("set_mempolicy")
             }
+            Op::EveryCpu => {
+                process::every_cpu();
+                Ok(())
+            }
             Op::Affinity { mask } => {
                 sys::sched_setaffinity(0, program.bytes(mask)).called("sched_setaffinity")
             }

@@ -93,6 +93,7 @@ pub fn describe(plan: &Plan, index: usize) -> String {
             format!("set the I/O priority to class {}, level {}", priority >> 13, priority & 7)
         }
         Op::MemoryPolicy { mode, .. } => format!("set the memory policy to mode {mode}"),
+        Op::EveryCpu => "run on every CPU of the cgroup".into(),
         Op::Affinity { .. } => "set the CPU affinity".into(),
         Op::Bounding { keep, .. } => format!("set the bounding capabilities to {keep:#x}"),
         Op::KeepCapabilities => "keep capabilities while the user changes".into(),

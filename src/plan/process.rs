@@ -131,11 +131,12 @@ fn seccomp(b: &mut Builder, listener: bool) {
 }
 
 fn attributes(b: &mut Builder, process: &Process, spec: Option<&Spec>) -> Result<()> {
-    if let Some(last) =
-        process.exec_cpu_affinity.as_ref().and_then(|cpus| cpus.last.as_deref()).filter(|l| !l.is_empty())
-    {
+    let cpus = process.exec_cpu_affinity.as_ref();
+    if let Some(last) = cpus.and_then(|cpus| cpus.last.as_deref()).filter(|last| !last.is_empty()) {
         let mask = b.text(mask(&cpu_list(last).unwrap_or_default()));
         b.from(at!("execCPUAffinity/final")).step(Op::Affinity { mask });
+    } else if b.plan.initial_affinity.is_empty() {
+        b.from(Origin::NONE).step(Op::EveryCpu);
     }
     if let Some(scheduler) = &process.scheduler {
         let attr = sched_attr(b.from(at!("scheduler")), scheduler)?;

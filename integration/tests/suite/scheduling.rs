@@ -1,6 +1,6 @@
 //! Limits, priorities, affinity, personality and memory policy of the process.
 
-use corten_integration::{Bundle, check, own_capabilities, read, skip};
+use corten_integration::{Bundle, Invocation, check, own_capabilities, read, skip};
 use serde_json::json;
 
 const SYS_RESOURCE: u64 = 1 << 24;
@@ -183,8 +183,26 @@ fn an_impossible_memory_policy_is_an_error() {
 #[test]
 fn cpu_affinity_is_not_narrowed_by_the_runtime() {
     check(|| {
-        let status = read("/proc/self/status");
-        let own = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).expect("a list").trim();
-        assert_eq!(Bundle::new().look().at("/cpus"), own);
+        assert_eq!(Bundle::new().look().at("/cpus"), online().as_str());
     });
+}
+
+#[test]
+fn cpu_affinity_of_the_runtime_is_its_own() {
+    check(|| {
+        if online() == "0" {
+            skip("there is one CPU");
+        }
+        let confined = |call: Invocation| call.under("taskset", &["-c", "0"]);
+        let container = Bundle::new().invoke_with(confined).sleeper().start();
+        let status = container.proc("status");
+        let seen = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).expect("a list");
+        assert_eq!(seen.trim(), online());
+        assert_eq!(container.exec(&["/probe"]).invoke_with(confined).look().at("/cpus"), online().as_str());
+        container.vanish();
+    });
+}
+
+fn online() -> String {
+    read("/sys/devices/system/cpu/online").trim().to_owned()
 }
