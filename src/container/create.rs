@@ -53,6 +53,11 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
     if !problems.is_empty() {
         return Err(spec::invalid("config.json", &problems));
     }
+    if bundle.spec.linux().intel_rdt.is_some() {
+        return Err(Error::new(Kind::Unsupported, "cannot use a class of service of Intel RDT")
+            .because("intelRdt is not supported yet")
+            .at("/linux/intelRdt"));
+    }
     let rootfs = rootfs(&bundle)?;
     let host = Host::read(options.no_pivot)?;
     let resources = bundle.spec.linux().resources.as_ref();
