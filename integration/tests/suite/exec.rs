@@ -1,8 +1,9 @@
 //! exec: both forms, every flag, exit codes, terminal, detach.
 
 use std::fs;
+use std::time::Instant;
 
-use corten_integration::{Bundle, ConsoleSocket, Container, Invocation, Terminal, check};
+use corten_integration::{Bundle, ConsoleSocket, Container, Invocation, Terminal, check, limit};
 use serde_json::{Value, json};
 
 fn running() -> Container {
@@ -262,8 +263,11 @@ fn detach_returns_at_once_and_the_pid_file_names_the_process() {
         exec.run().ok();
         let pid = fs::read_to_string(&file).expect("the pid file");
         assert!(pid.chars().all(|c| c.is_ascii_digit()), "{pid:?}");
-        let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("the process");
-        assert_eq!(cmdline, "/bin/sleep\x001000\0");
+        let cmdline = || fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("the process");
+        let end = Instant::now() + limit();
+        while cmdline() != "/bin/sleep\x001000\0" {
+            assert!(Instant::now() < end, "it stays {}", cmdline());
+        }
         let of_init = container.proc_link("ns/pid");
         let of_exec = fs::read_link(format!("/proc/{pid}/ns/pid")).expect("a namespace");
         assert_eq!(of_exec.to_string_lossy(), of_init);
