@@ -166,6 +166,7 @@ pub fn describe(errno: Errno) -> String {
         Errno::ENOMEM => "cannot allocate memory",
         Errno::ENOSYS => "function not implemented",
         Errno::EOPNOTSUPP => "operation not supported",
+        Errno::ERANGE => "numerical result out of range",
         Errno::EXDEV => "invalid cross-device link",
         other => other.desc(),
     };

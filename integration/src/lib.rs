@@ -9,6 +9,7 @@
 
 mod agent;
 mod bundle;
+mod cgroup;
 mod console;
 mod container;
 mod deviation;
@@ -22,6 +23,7 @@ mod view;
 
 pub use agent::Agent;
 pub use bundle::Bundle;
+pub use cgroup::{bundles, cgroup_of, has_systemd};
 pub use console::{ConsoleSocket, Terminal};
 pub use container::{Container, assert_nothing_left};
 pub use deviation::{check, skip};

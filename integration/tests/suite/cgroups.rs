@@ -4,31 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use corten_integration::{Bundle, Cgroups, Container, cgroup_dirs, cgroups, check, read, unique};
+use corten_integration::{Bundle, Cgroups, Container, cgroup_dirs, cgroup_of, cgroups, check, read, unique};
 use serde_json::json;
 
-/// Where the process is: the directory of its cgroup of this controller, or of the v2 tree.
-fn cgroup_of(pid: &str, controller: &str) -> PathBuf {
-    let table = read(format!("/proc/{pid}/cgroup"));
-    let line = table.lines().find_map(|l| {
-        let (_, rest) = l.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        let here = match cgroups() {
-            Cgroups::V1 => controllers.split(',').any(|c| c == controller),
-            Cgroups::V2 => controllers.is_empty(),
-        };
-        here.then(|| path.to_owned())
-    });
-    let path = line.unwrap_or_else(|| panic!("no {controller} in {table}"));
-    let top = match cgroups() {
-        Cgroups::V1 => format!("/sys/fs/cgroup/{controller}"),
-        Cgroups::V2 => "/sys/fs/cgroup".to_owned(),
-    };
-    Path::new(&top).join(path.trim_start_matches('/'))
-}
-
 fn of_init(container: &Container) -> PathBuf {
-    cgroup_of(&container.pid().to_string(), "pids")
+    container.cgroup("pids")
 }
 
 #[test]

@@ -16,6 +16,8 @@ const INFINITY: u64 = u64::MAX;
 const PREFIX: &str = "org.systemd.property.";
 /// cpu.idle is a weight of 0 since this version; before, systemd refuses it.
 pub(super) const IDLE_SINCE: u32 = 252;
+/// CPU_SET_MAX_NCPU of systemd.
+const MOST_CPUS: u16 = 8192;
 
 /// The properties that say what `settings` say, of those that systemd has.
 pub(super) fn resources(settings: &[Setting], version: Version, systemd: u32) -> Vec<Property> {
@@ -133,12 +135,16 @@ fn device_and(line: &str, key: &str) -> Option<(String, u64)> {
     Some((format!("/dev/block/{device}"), number))
 }
 
-/// `0-2,7` as bits, the lowest first. None for what is no plain list.
+/// `0-2,7` as bits, the lowest first. None for what is no plain list, and for what systemd refuses: the
+/// kernel's answer names the file.
 fn bits(list: &str) -> Option<Vec<u8>> {
     let mut bits: Vec<u8> = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if last >= MOST_CPUS {
+            return None;
+        }
         for number in usize::from(first)..=usize::from(last) {
             if bits.len() <= number / 8 {
                 bits.resize(number / 8 + 1, 0);
