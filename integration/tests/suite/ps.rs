@@ -92,6 +92,6 @@ fn a_stopped_container_has_none() {
 fn an_unknown_format_is_refused() {
     check(|| {
         let container = Bundle::new().sleeper().start();
-        ps(&container, &["--format", "yaml"], &[]).failed().says("invalid format option");
+        ps(&container, &["--format", "yaml"], &[]).failed().says("invalid format");
     });
 }

@@ -301,9 +301,9 @@ fn the_document_comes_from_standard_input() {
         let container = limited(Bundle::new());
         let file = container.bundle.dir().join("input");
         std::fs::write(&file, json!({ "pids": { "limit": 13 } }).to_string()).expect("write");
-        for flag in ["--resources=-", "-r=-"] {
+        for flags in [&["--resources=-"][..], &["-r", "-"]] {
             let input = std::fs::File::open(&file).expect("open");
-            container.command("update", &[flag]).stdin(input).run(container.bundle.dir()).ok();
+            container.command("update", flags).stdin(input).run(container.bundle.dir()).ok();
             assert_eq!(container.setting("pids", "pids.max", "pids.max").as_deref(), Some("13"));
             update(&container, &["--pids-limit", "20"]).ok();
         }
