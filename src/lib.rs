@@ -36,14 +36,15 @@
 //!    Launch::open (fds)   Cgroup::create          Program (a borrowed view of the plan)
 //!          └──────────────────┴──> clone3(kinds, into the cgroup) ──> corten_init::run(program)
 //!                                          │  ^                              │
-//!      container::serve <── Sync(IdMaps | TimeOffsets | Network | Hooks | Ready), Terminal, CopyUp, Listener
+//!      container::serve <── Sync(Cgroup | IdMaps | TimeOffsets | Network | Hooks | Ready), Terminal, CopyUp, Listener
 //!      (id maps, time offsets, network devices, hooks, copies, resource limits; `go` after each)
 //!          │
 //!    state.json, pid file, exit 0                                init waits on the start socket
 //!                                                                      │
 //! `start`: connects -> init runs the startContainer hooks -> execve. End of file: it runs.
 //!                                                       A fault: exactly why it does not.
-//! `kill`, `delete`, `state`, `list`: state.json + pidfd + Cgroup; never the plan
+//! `kill`, `delete`, `state`, `list`, `pause`, `update`, `ps`, `events`: state.json + pidfd + Cgroup; never
+//! the plan
 //! `exec`: plan::exec = join, then the same steps for the process, by the same interpreter
 //! ```
 //!
