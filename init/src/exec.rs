@@ -34,6 +34,9 @@ fn executable(path: &CStr) -> Result<(), Fault> {
     sys::accessat(AT_FDCWD, path, libc::X_OK).called("access")
 }
 
+/// How long a connection may be silent, in milliseconds.
+const PATIENCE: i32 = 1000;
+
 /// Waits until `start` comes and says so; the connection is then where faults go.
 pub fn wait(program: &Program) -> Result<(), Fault> {
     // Nothing of the host, nor of how we came here, is in our hands while we wait.
@@ -47,7 +50,10 @@ pub fn wait(program: &Program) -> Result<(), Fault> {
     loop {
         let caller = sys::accept(listener).called("accept")?;
         let mut word = [0; START.len()];
-        if sys::read(caller, &mut word) == Ok(START.len()) && word == *START {
+        // Somebody who was stopped between connecting and going away must not keep `start` out.
+        let mut said = [libc::pollfd { fd: caller, events: libc::POLLIN, revents: 0 }];
+        let speaks = matches!(poll_fully(&mut said, PATIENCE), Ok(1..));
+        if speaks && sys::read(caller, &mut word) == Ok(START.len()) && word == *START {
             // `start` must see that nobody listens any more as soon as the program runs.
             sys::close(listener);
             program.set(Slot::START, -1);
@@ -72,6 +78,10 @@ pub enum Ended {
 /// Runs a hook to its end. A hook that cannot be executed is a fault with the call and errno.
 pub fn hook(program: &Program, hook: &Hook) -> Result<Ended, Fault> {
     let step = program.progress.load(Ordering::Relaxed);
+    // Every hook reads the state from its start, and is blamed for its own output alone.
+    let (state, output) = (program.slot(hook.state), program.slot(hook.output));
+    sys::seek(state, libc::SEEK_SET).called("lseek")?;
+    sys::ftruncate(output, 0).and_then(|()| sys::seek(output, libc::SEEK_SET)).called("ftruncate")?;
     let side = sys::clone3(libc::CLONE_PIDFD as u64, None).called("clone3")?;
     let Side::Parent { pid, pidfd } = side else { become_hook(program, hook, step) };
     let mut timed_out = false;
@@ -117,7 +127,7 @@ fn become_hook(program: &Program, hook: &Hook, step: u64) -> ! {
 /// The end of what a hook printed.
 pub fn output(program: &Program, hook: &Hook, buffer: &mut [u8; HEAD]) -> usize {
     let file = program.slot(hook.output);
-    let Ok(size) = sys::seek_end(file) else { return 0 };
+    let Ok(size) = sys::seek(file, libc::SEEK_END) else { return 0 };
     sys::pread(file, buffer, size.saturating_sub(HEAD as u64)).unwrap_or(0)
 }
 

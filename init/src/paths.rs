@@ -179,6 +179,8 @@ fn walk(root: i32, path: &CStr, how: Walk) -> Result<i32, Fault> {
             b"." => continue,
             b".." => {
                 let stat = sys::statat(here, c"").called("fstat")?;
+                // Out of a directory that was moved away from below its bind mount the kernel lets
+                // nobody climb (path_connected(), Linux 4.3), so the root is the only top there is.
                 if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
                     continue;
                 }

@@ -94,6 +94,7 @@ wrap! { nothing:
     /// Changes the mode of `path` below `dir`; the last component must not be a symbolic link that matters.
     fchmodat(dir: i32, path: &CStr, mode: u32) = SYS_fchmodat;
     fchmod(fd: i32, mode: u32) = SYS_fchmod;
+    ftruncate(fd: i32, length: u64) = SYS_ftruncate;
     chdir(path: &CStr) = SYS_chdir;
     fchdir(fd: i32) = SYS_fchdir;
     chroot(path: &CStr) = SYS_chroot;
@@ -165,9 +166,9 @@ pub fn pread(fd: i32, buffer: &mut [u8], offset: u64) -> Result<usize> {
     call!(SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset)
 }
 
-/// The size of a file, by lseek(2).
-pub fn seek_end(fd: i32) -> Result<u64> {
-    call!(SYS_lseek, fd, 0, libc::SEEK_END).map(|end| end as u64)
+/// lseek(2) to the start or the end (`SEEK_SET`, `SEEK_END`) of a file: where that is.
+pub fn seek(fd: i32, whence: i32) -> Result<u64> {
+    call!(SYS_lseek, fd, 0, whence).map(|place| place as u64)
 }
 
 pub fn write(fd: i32, buffer: &[u8]) -> Result<usize> {

@@ -33,7 +33,7 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     // Without a pid namespace of its own, the others do not die with the init.
     let shares_pids = || {
         let config = entry.config().and_then(|bytes| Spec::parse(&bytes));
-        config.is_ok_and(|spec| Namespaces::of(&spec).is_shared("pid"))
+        config.is_ok_and(|spec| !Namespaces::of(&spec).is_new("pid"))
     };
     // Without a cgroup only the init is known.
     if !state.cgroup.is_none() && (all || (signal == libc::SIGKILL && shares_pids())) {

@@ -229,6 +229,13 @@ impl Launch<'_> {
             }
             None => None,
         };
+        // Whoever is in that pid namespace sees our child from its first instant, while it still has all
+        // of our privileges and the host's root (CVE-2016-9962): it is born closed to their eyes.
+        let dumpable =
+            |yes: u64| sys::prctl(libc::PR_SET_DUMPABLE, yes).map_err(|errno| kernel(what, "prctl", errno));
+        if own.is_some() {
+            dumpable(0)?;
+        }
         let kinds = self.plan.kinds;
         let clone = |cgroup| match sys::clone3(kinds | sys::CLONE_CLEAR_SIGHAND, cgroup) {
             // Linux before 5.5: our few handlers go with execve(2).
@@ -266,6 +273,7 @@ impl Launch<'_> {
             Side::Parent { pid, .. } => {
                 drop(procs);
                 if let Some(own) = own {
+                    dumpable(1)?;
                     sys::setns(own.as_raw_fd(), libc::CLONE_NEWPID as u64)
                         .map_err(|errno| kernel(what, "setns", errno))?;
                 }

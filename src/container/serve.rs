@@ -70,7 +70,11 @@ pub fn serve(plan: &Plan, host: &Host, init: &mut Init, duties: &mut dyn Duties)
             return Err(Error::new(Kind::Internal, "cannot understand the init process"));
         };
         match message {
-            Message::Forked => init.replace(descriptors.next().ok_or_else(missing)?)?,
+            Message::Forked => {
+                init.replace(descriptors.next().ok_or_else(missing)?)?;
+                // It may have been cloned before its sibling got its score.
+                write_oom_score(plan, init)?;
+            }
             Message::Sync { what: Sync::Cgroup, .. } => {
                 if init.outside {
                     plan.cgroup.attach(init.pid)?;

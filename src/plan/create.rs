@@ -90,13 +90,14 @@ pub fn create(create: &Create) -> Result<Plan> {
     if sysctls || labels::needs_proc(spec.process.as_ref()) {
         b.from(Origin::NONE).step(Op::OpenProc);
     }
-    sysctl(b, spec);
     if let Some(hooks) = &spec.hooks {
         let early = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
         if early.iter().any(|hooks| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty())) {
             b.from(Origin::at("/hooks")).step(Op::Sync(Sync::Hooks));
         }
     }
+    // Hooks may bring the interfaces that a parameter is about.
+    sysctl(b, spec);
     if own_root {
         finish_root(b, create);
     } else {

@@ -112,6 +112,10 @@ pub(super) fn enter(b: &mut Builder, spec: &Spec, host: &Host, namespaces: &Name
     if let (Source::Joined(index), false) = (namespaces.get("pid"), forks) {
         b.plan.pid_namespace = Some(open(b, spec, index));
     }
+    if joined & PID != 0 && forks && host.is_privileged() {
+        // We shall be seen in that namespace long before we are what we shall be.
+        b.from(Origin::at(ORIGIN)).step(Op::Dumpable(false));
+    }
     let late = if offsets { PID | CLONE_NEWTIME } else { 0 };
     if joined_user {
         if host.is_privileged() {

@@ -343,12 +343,11 @@ impl Resolver {
         let direct = first..policy.clauses.len();
 
         for (at, name) in syscall.names.iter().enumerate() {
-            if action == Action::Notify && name == "write" {
-                // The container's init would wait for an agent that has not got its descriptor yet.
-                self.problem(
-                    format!("{pointer}/names/{at}"),
-                    "SCMP_ACT_NOTIFY cannot be used for the write syscall",
-                );
+            if action == Action::Notify && matches!(name.as_str(), "write" | "sendmsg") {
+                // The container's init would wait for an agent that has not got its descriptor yet: it is
+                // handed over by sendmsg(2). Engines know the rule for write(2).
+                let message = format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall");
+                self.problem(format!("{pointer}/names/{at}"), message);
             }
             let Some(entry) = lookup.find(name) else {
                 match name.is_empty() {
