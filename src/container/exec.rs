@@ -72,7 +72,9 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         pidfd_socket: connect(&options.pidfd_socket, "pidfd socket")?,
         terminal: None,
     };
-    let elsewhere = host.cgroups.cgroup_of(pid).ok();
+    // Who is told where to go goes nowhere else.
+    let follows = options.cgroups.is_empty();
+    let elsewhere = if follows { host.cgroups.cgroup_of(pid).ok() } else { None };
     let foreground = if options.detach { None } else { Some(Foreground::begin(false)?) };
     let launch = Launch {
         plan: &plan,

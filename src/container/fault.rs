@@ -24,6 +24,10 @@ pub fn error(plan: &Plan, report: &Report) -> Error {
         Some(Op::Find { candidates }) => {
             error.errno_only(errno).because(not_found(name(), candidates.count == 1 && name().contains('/'), errno))
         }
+        // The words of runc; 0 is what a process writes to move itself.
+        Some(Op::JoinCgroup(_)) => error
+            .errno_only(errno)
+            .because(format!("adding pid 0 to cgroups: {call}: {}", describe(errno))),
         Some(Op::Exec) => error.errno_only(errno).because(executable::explain(name(), errno, report.head)),
         Some(Op::Attach { point: Point::Ordinary, .. } | Op::LegacyMount { point: Point::Ordinary, .. })
             if matches!(errno, Errno::ELOOP | Errno::ENOTDIR) =>

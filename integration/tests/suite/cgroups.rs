@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use corten_integration::{Bundle, Cgroups, Container, cgroup_dirs, cgroup_of, cgroups, check, read, unique};
+use corten_integration::{
+    Bundle, Cgroups, Container, bundles, cgroup_dirs, cgroup_of, cgroups, check, read, skip, unique,
+};
 use serde_json::json;
 
 fn of_init(container: &Container) -> PathBuf {
@@ -156,5 +158,110 @@ fn a_pids_limit_is_a_limit() {
         let bundle = Bundle::new().set("/linux/resources", json!({ "pids": { "limit": 5 } }));
         let container = bundle.sleeper().start();
         assert_eq!(read(of_init(&container).join("pids.max")).trim(), "5");
+    });
+}
+
+/// Makes a cgroup below the container's in every hierarchy it is in.
+fn make_below(container: &Container, name: &str) {
+    for dir in cgroup_dirs(container.id()) {
+        fs::create_dir(dir.join(name)).expect("mkdir of a cgroup");
+        // Nobody can enter a v1 cpuset that has nothing.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if cgroups() == Cgroups::V1 && dir.join(file).exists() {
+                fs::write(dir.join(name).join(file), read(dir.join(file))).expect("fill a cpuset");
+            }
+        }
+    }
+}
+
+#[test]
+fn exec_goes_where_init_is_or_into_the_sub_cgroup_it_is_told() {
+    check(|| {
+        for bundle in bundles() {
+            let container = bundle.sleeper().start();
+            make_below(&container, "sub");
+            let place = |exec: corten_integration::Exec| {
+                let table = exec.run().ok().stdout;
+                let own = table.lines().find(|l| l.contains(":pids:") || l.starts_with("0::"));
+                own.expect("a cgroup").to_owned()
+            };
+            let cat = || container.exec(&["/bin/cat", "/proc/self/cgroup"]);
+            assert!(!place(cat()).ends_with("/sub"));
+            assert!(place(cat().with("--cgroup", "sub")).ends_with("/sub"));
+            assert!(place(cat().with("--cgroup", "/sub")).ends_with("/sub"));
+            assert!(!place(cat().with("--cgroup", "/")).ends_with("/sub"));
+            if cgroups() == Cgroups::V1 {
+                let mixed = place(cat().with("--cgroup", "memory:sub"));
+                assert!(!mixed.ends_with("/sub"), "{mixed}");
+                assert!(place(cat().with("--cgroup", "pids,memory:sub")).ends_with("/sub"));
+            }
+            container.vanish();
+        }
+    });
+}
+
+#[test]
+fn exec_into_a_sub_cgroup_that_is_none_is_refused() {
+    check(|| {
+        let container = Bundle::new().sleeper().start();
+        let into = |sub: &str| container.exec(&["/bin/true"]).with("--cgroup", sub).run().failed().code(255);
+        into("../..").says("sub cgroup path");
+        into("no-such").says("no such file or directory");
+        into("nonsense:x").says("unknown controller nonsense");
+    });
+}
+
+/// A container that owns a v2 cgroup: it sees it as the top, and may write there.
+fn owner(bundle: Bundle) -> Bundle {
+    if cgroups() == Cgroups::V1 {
+        skip("v1 cgroups are never the container's own");
+    }
+    bundle.namespace("cgroup").mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"])
+}
+
+#[test]
+fn exec_follows_an_init_that_made_its_cgroup_an_inner_one() {
+    check(|| {
+        for bundle in bundles() {
+            let script = "mkdir /sys/fs/cgroup/init && echo 0 >/sys/fs/cgroup/init/cgroup.procs && \
+                echo +pids >/sys/fs/cgroup/cgroup.subtree_control && echo ready >/report; sleep 1000";
+            let bundle = owner(bundle).script(script);
+            let mut reports = bundle.reports("/report");
+            let container = bundle.start();
+            assert_eq!(reports.line(), "ready");
+            let output = container.exec(&["/bin/cat", "/proc/self/cgroup"]).run().ok();
+            assert_eq!(output.stdout, "0::/init\n", "{output}");
+            // Nobody is put anywhere else than where he was told to go.
+            let told = container.exec(&["/bin/true"]).with("--cgroup", "/").run();
+            told.failed().says(" adding pid ").says("device or resource busy");
+            container.vanish();
+        }
+    });
+}
+
+#[test]
+fn the_root_of_a_user_namespace_owns_its_cgroup() {
+    check(|| {
+        for bundle in bundles() {
+            let bundle = owner(bundle.userns(100_000, 65_536));
+            let script = "set -e; mkdir /sys/fs/cgroup/inner; sleep 1000 & \
+                echo $! >/sys/fs/cgroup/inner/cgroup.procs; cat /proc/$!/cgroup; kill $!";
+            let output = bundle.script(script).run().ok();
+            assert_eq!(output.stdout, "0::/inner\n", "{output}");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_delegated_stays_the_hosts() {
+    check(|| {
+        for bundle in bundles() {
+            let limits = json!({ "pids": { "limit": 50 }, "memory": { "limit": 64 << 20 } });
+            let bundle = owner(bundle.userns(100_000, 65_536)).set("/linux/resources", limits);
+            let view = bundle.probe(["put:/sys/fs/cgroup/pids.max=max", "put:/sys/fs/cgroup/memory.max=max"]);
+            for file in ["put:/sys/fs/cgroup/pids.max=max", "put:/sys/fs/cgroup/memory.max=max"] {
+                assert!(!view.could(file), "{file}");
+            }
+        }
     });
 }
