@@ -72,7 +72,7 @@
 //!   seccomp/        a seccomp profile -> classic BPF. Pure
 //!   cgroup/         v1 and v2 are pure lowerings (Resources -> Setting); one writer; systemd
 //!   container/      the life of one container: store state launch serve start kill delete exec hooks ...
-//!   bundle host seal netlink log error clock
+//!   bundle host seal netlink rdt log error clock
 //! init/             package `corten-init`: no_std, no alloc, depends on libc alone
 //!                   program (the vocabulary shared with plan/), run, wire, sys, and what the steps do
 //! spec-examples/    one corpus, five uses: documentation, golden plans, test bundles, fuzz seeds, benchmarks
@@ -134,6 +134,7 @@ pub mod host;
 pub mod log;
 pub mod netlink;
 pub mod plan;
+pub mod rdt;
 pub mod seal;
 pub mod seccomp;
 pub mod spec;

@@ -74,19 +74,42 @@ pub fn clone(source: &CStr, recursive: bool) -> Result<i32, Fault> {
     sys::open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | recursive).called("open_tree")
 }
 
-/// A new file system, detached.
+/// A new file system, detached. When it cannot be had, `said` is why.
 pub fn create(
     program: &Program,
     kind: Text,
     source: Text,
     options: Words,
     attributes: u64,
+    said: &mut Said,
 ) -> Result<i32, Fault> {
     let fs = sys::fsopen(program.text(kind)).called("fsopen")?;
     let made =
         configure(program, fs, source, options).and_then(|()| sys::fsmount(fs, attributes).called("fsmount"));
+    if made.is_err() {
+        // One message for each read, the oldest first, until ENODATA: see fsopen(2).
+        while let Ok(length @ 1..) = sys::read(fs, &mut said.bytes) {
+            said.length = length;
+            if said.bytes[0] == b'e' {
+                break;
+            }
+        }
+    }
     sys::close(fs);
     made
+}
+
+/// What the kernel has to say about a mount that it refuses, beyond an errno.
+pub struct Said {
+    pub bytes: [u8; MOST_SAID],
+    pub length: usize,
+}
+
+const MOST_SAID: usize = 256;
+
+impl Said {
+    /// The kernel said nothing, or was not asked.
+    pub const NOTHING: Said = Said { bytes: [0; MOST_SAID], length: 0 };
 }
 
 fn configure(program: &Program, fs: i32, source: Text, options: Words) -> Result<(), Fault> {

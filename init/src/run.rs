@@ -12,14 +12,20 @@ use crate::{devices, exec, mounts, paths, process, terminal};
 pub fn run(program: &Program) -> ! {
     close_others(program);
     let _ = sys::unblock_signals();
-    let mut state = State { program, executable: None, in_directory: false, started_at: None };
+    let mut state = State {
+        program,
+        executable: None,
+        in_directory: false,
+        started_at: None,
+        said: mounts::Said::NOTHING,
+    };
     for (step, op) in program.steps.iter().enumerate() {
         program.progress.store(step as u64, Ordering::Relaxed);
         if let Some(time) = program.times.get(step) {
             time.store(sys::now(), Ordering::Relaxed);
         }
         if let Err(fault) = state.perform(step as u32, op) {
-            state.fail(step as u32, fault, b"");
+            state.fail(step as u32, fault, &state.said.bytes[..state.said.length]);
         }
     }
     // A program ends with Exec, which does not return.
@@ -65,6 +71,8 @@ struct State<'p> {
     in_directory: bool,
     /// The step at which `start` came.
     started_at: Option<u32>,
+    /// More about the step that failed.
+    said: mounts::Said,
 }
 
 impl<'p> State<'p> {
@@ -119,7 +127,7 @@ impl<'p> State<'p> {
                 Ok(())
             }
             Op::NewMount { kind, source, options, attributes } => {
-                mounts::create(program, kind, source, options, attributes)
+                mounts::create(program, kind, source, options, attributes, &mut self.said)
                     .map(|fd| program.set(Slot::MOUNT, fd))
             }
             Op::SetMount { attr, recursive } => {

@@ -75,7 +75,7 @@ pub struct Report<'a> {
     pub call: &'a [u8],
     /// The step in words, where the receiver has no plan.
     pub words: &'a [u8],
-    /// The first bytes of the file that could not be executed.
+    /// The first bytes of the file that could not be executed, or what the kernel says of a mount.
     pub head: &'a [u8],
 }
 

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::host::{self, Host};
 use crate::plan::{self, Namespaces, Plan};
+use crate::rdt;
 use crate::spec::{self, Hook, Hooks, Spec};
 
 /// A bundle that was read, checked and planned; nothing has been made yet.
@@ -52,11 +53,6 @@ pub fn prepare(options: &CreateOptions, waits: bool) -> Result<Prepared> {
     let problems = spec::problems(&bundle.spec);
     if !problems.is_empty() {
         return Err(spec::invalid("config.json", &problems));
-    }
-    if bundle.spec.linux().intel_rdt.is_some() {
-        return Err(Error::new(Kind::Unsupported, "cannot use a class of service of Intel RDT")
-            .because("intelRdt is not supported yet")
-            .at("/linux/intelRdt"));
     }
     let rootfs = rootfs(&bundle)?;
     let host = Host::read(options.no_pivot)?;
@@ -235,6 +231,7 @@ impl Made {
             connect(&options.console_socket, "console socket")?,
             connect(&options.pidfd_socket, "pidfd socket")?,
         ];
+        let rdt = prepared.plan.rdt.as_ref().map(rdt::Group::locate).transpose()?;
         super::log_notes(&prepared.plan);
         let (entry, lock) = store::create(&options.root, &options.id)?;
         let state = State {
@@ -249,6 +246,7 @@ impl Made {
             init: None,
             cgroup: Cgroup::none(),
             resources: None,
+            rdt,
         };
         let hooks = spec.hooks.clone();
         let mut made = Made { entry, _lock: lock, state, hooks, terminal: None, notify: None };
@@ -284,6 +282,9 @@ impl Made {
             }
         })?;
         self.state.cgroup = plan.cgroup.clone();
+        if let (Some(group), Some(class)) = (&mut self.state.rdt, &plan.rdt) {
+            group.make(class)?;
+        }
         if notify::is_wanted() {
             self.entry.make_notify()?;
         }
@@ -392,6 +393,9 @@ impl Duties for Parent<'_> {
             std::io::Write::write_all(&mut file, &document)
                 .and_then(|()| std::io::Seek::rewind(&mut file))
                 .map_err(|e| Error::io("cannot prepare hooks", "write", e))?;
+        }
+        if let Some(group) = &made.state.rdt {
+            group.join(init.pid)?;
         }
         made.state.init = Some(Process::of(init.pid)?);
         made.entry.write_state(&made.state)?;

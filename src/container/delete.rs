@@ -50,6 +50,9 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
 pub fn destroy(entry: &Entry, state: &State, hooks: Option<&Hooks>) -> Result<()> {
     stop(state)?;
     state.cgroup.remove()?;
+    if let Some(group) = &state.rdt {
+        group.remove()?;
+    }
     entry.remove()?;
     let poststop = hooks.and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let document = state.hook_document(Status::Stopped, 0);

@@ -63,6 +63,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         kinds,
         groups_denied: !own_userns && groups_denied(pid),
         preserve_fds: options.preserve_fds,
+        reports: state.rdt.is_some(),
     })?;
     super::log_notes(&plan);
     let mut parent = Parent {
@@ -133,8 +134,8 @@ impl Duties for Parent<'_> {
         Ok(())
     }
 
-    fn ready(&mut self, _: &Init) -> Result<()> {
-        Ok(())
+    fn ready(&mut self, init: &Init) -> Result<()> {
+        self.state.rdt.as_ref().map_or(Ok(()), |group| group.join(init.pid))
     }
 
     fn terminal(&mut self, master: OwnedFd) -> Result<()> {

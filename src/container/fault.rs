@@ -64,6 +64,11 @@ pub fn error(plan: &Plan, report: &Report) -> Error {
         Some(Op::OpenProc) if errno == Errno::EXDEV => {
             error.errno_only(errno).because("/proc is not a procfs, or something covers it")
         }
+        Some(Op::NewMount { .. }) if !report.head.is_empty() => {
+            // The level ("e" for an error), then what the kernel says.
+            let said = String::from_utf8_lossy(report.head);
+            error.call(&call, errno).because(said.split_once(' ').map_or(&*said, |(_, text)| text).trim())
+        }
         _ => error.call(&call, errno),
     }
 }

@@ -54,7 +54,7 @@ pub fn features() -> Features {
             seccomp: seccomp::features::features(corten_init::sys::seccomp::knows_flags),
             apparmor: enabled(),
             selinux: enabled(),
-            intel_rdt: json!({ "enabled": false }),
+            intel_rdt: json!({ "enabled": true, "schemata": true, "monitoring": true }),
             memory_policy: json!({
                 "modes": spec::MEMORY_POLICY_MODES,
                 "flags": spec::MEMORY_POLICY_FLAGS,

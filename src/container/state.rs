@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::container::store::Entry;
 use crate::error::{Error, Kind, Result};
+use crate::rdt::Group;
 use crate::spec::Resources;
 
 /// The specification's version that states, features and `--version` report.
@@ -45,6 +46,9 @@ pub struct State {
     /// What `update` last made of config.json's resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// Where Intel RDT has its processes, and what of that is the container's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<Group>,
 }
 
 /// One process, identified so that a later process with the same pid is not taken for it.

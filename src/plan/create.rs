@@ -56,6 +56,7 @@ pub fn create(create: &Create) -> Result<Plan> {
     let namespaces = Namespaces::of(spec);
     let mut b = Builder::new(create.cgroup.clone());
     let b = &mut b;
+    b.plan.rdt = spec.linux().intel_rdt.as_ref().map(|rdt| crate::rdt::Class::of(rdt, create.id));
     process::initial_affinity(b, spec.process.as_ref());
     namespaces::enter(b, spec, create.host, &namespaces);
     network(b, spec);

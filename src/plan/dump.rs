@@ -203,7 +203,10 @@ fn sync(plan: &Plan, what: Sync) -> String {
             format!("be given the network devices {}", names.join(", "))
         }
         Sync::Hooks => "have the prestart, createRuntime and createContainer hooks run".into(),
-        Sync::Ready => "report that all is ready".into(),
+        Sync::Ready => match &plan.rdt {
+            Some(class) => format!("be put into {} and report that all is ready", class.name()),
+            None => "report that all is ready".into(),
+        },
     }
 }
 
@@ -230,6 +233,9 @@ fn preparation(plan: &Plan) -> Vec<(String, String)> {
             format!("create the cgroup {}", dir.full_path().display()),
             "/linux/cgroupsPath".to_owned(),
         ));
+    }
+    if let Some(class) = &plan.rdt {
+        lines.push((format!("make {}, unless it exists", class.describe()), "/linux/intelRdt".to_owned()));
     }
     for need in &plan.opens {
         let line = match &need.open {

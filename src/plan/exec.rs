@@ -21,7 +21,10 @@ pub struct Exec<'a> {
     pub kinds: u64,
     /// setgroups(2) is denied in the container's user namespace.
     pub groups_denied: bool,
+    /// How many descriptors after stdio the process gets.
     pub preserve_fds: u32,
+    /// The parent has something to do before the process executes its program.
+    pub reports: bool,
 }
 
 /// Plans another process. The process must be valid.
@@ -70,7 +73,7 @@ pub fn exec(exec: &Exec) -> Result<Plan> {
         listen_fds: 0,
         notifies: false,
         waits: false,
-        always_ready: false,
+        always_ready: exec.reports,
     };
     process::steps(b, exec.process, None, &rules)?;
     std::mem::replace(b, Builder::new(Cgroup::none())).finish()

@@ -178,6 +178,8 @@ pub struct Plan {
 
     /// The process is in another user namespace than the runtime.
     pub in_userns: bool,
+    /// The class of Intel RDT that the process enters before its program runs.
+    pub rdt: Option<crate::rdt::Class>,
     /// Written at [`corten_init::program::Sync::IdMaps`].
     pub id_map: Option<IdMap>,
     /// Lines of /proc/PID/timens_offsets.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use corten_integration::{Bundle, Output, assert_nothing_left, check};
+use corten_integration::{Bundle, Output, assert_nothing_left, check, skip};
 use serde_json::json;
 
 /// Runs `create` on this text as config.json, which must be refused in one line.
@@ -261,5 +261,18 @@ fn big_environments_work() {
         let output = Bundle::new().set("/process/env", json!(env)).args(["/bin/env"]).run().ok();
         let count = output.stdout.lines().filter(|l| l.starts_with("VARIABLE_")).count();
         assert_eq!(count, 5000);
+    });
+}
+
+#[test]
+fn a_class_of_service_without_resctrl_is_refused() {
+    check(|| {
+        if std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
+            skip("this machine has resctrl");
+        }
+        Bundle::new()
+            .set("/linux/intelRdt", json!({ "closID": "it", "schemata": ["L3:0=f"] }))
+            .create_fails()
+            .says_one_of(&["resctrl", "Intel RDT"]);
     });
 }
