@@ -153,6 +153,18 @@ def cgroups():
     return [path for top in tops for name in CGROUPS for path, _, _ in os.walk(f"{top}/{name}")]
 
 
+def users(work):
+    """Adds the user `engines` with subordinate ids, for these namespaces alone."""
+    lines = {"passwd": f"engines:x:4321:4321::{work}/home:/bin/sh", "group": "engines:x:4321:",
+             "subuid": "engines:300000:65536", "subgid": "engines:300000:65536"}
+    for name, line in lines.items():
+        with open(f"{work}/{name}", "w") as file:
+            file.write(open(f"/etc/{name}").read() + line + "\n")
+        command(["mount", "--bind", f"{work}/{name}", f"/etc/{name}"])
+    os.makedirs(f"{work}/home", exist_ok=True)
+    os.chown(f"{work}/home", 4321, 4321)
+
+
 def set_up(options):
     """Readies the namespaces that this program was started in, and the directories."""
     if "crun" in options.runtimes and os.path.ismount("/sys/fs/cgroup/unified"):
@@ -160,6 +172,7 @@ def set_up(options):
     command(["mount", "--make-rshared", "/"])
     command(["ip", "link", "set", "lo", "up"])
     os.makedirs(f"{options.work}/bin", exist_ok=True)
+    users(options.work)
     command(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run/lock"])
     paths = {name: shutil.which(name) for name in options.runtimes.split(",") if name != "corten"}
     if options.corten:
@@ -214,6 +227,6 @@ def main(options, modules):
     for reason in reasons:
         print("\n" + reason, file=sys.stderr)
     for path in reversed([path for path in cgroups() if path not in before]):
-        if not open(f"{path}/cgroup.procs").read():
+        if not os.path.exists(f"{path}/cgroup.procs") or not open(f"{path}/cgroup.procs").read():
             os.rmdir(path)
     return 1 if worse else 0
