@@ -167,8 +167,6 @@ def users(work):
 
 def set_up(options):
     """Readies the namespaces that this program was started in, and the directories."""
-    if "crun" in options.runtimes and os.path.ismount("/sys/fs/cgroup/unified"):
-        command(["umount", "/sys/fs/cgroup/unified"])  # crun refuses a hybrid layout; gone in this namespace alone
     command(["mount", "--make-rshared", "/"])
     command(["ip", "link", "set", "lo", "up"])
     os.makedirs(f"{options.work}/bin", exist_ok=True)
@@ -225,7 +223,7 @@ def main(options, modules):
         finally:
             engine.stop()
     for reason in reasons:
-        print("\n" + reason, file=sys.stderr)
+        print("\n" + reason[:1000], file=sys.stderr)
     for path in reversed([path for path in cgroups() if path not in before]):
         if not os.path.exists(f"{path}/cgroup.procs") or not open(f"{path}/cgroup.procs").read():
             os.rmdir(path)

@@ -33,7 +33,7 @@ class Docker(client.Client):
         self.start_containerd()
         self.use(next(iter(self.binaries)))
         self.start_daemon()
-        self("import", images.busybox(self.options.work), "busybox")
+        self("import", "-c", "ENV PATH=/bin:/sbin", images.busybox(self.options.work), "busybox")
 
     def use(self, runtime):
         """Makes the runtime the default of every container that follows, of services and builds too."""
@@ -104,7 +104,7 @@ def userns_remap(e):
     e.daemon.stop()
     try:
         e.start_daemon("--userns-remap=engines")
-        e("import", images.busybox(e.options.work), "busybox")
+        e("import", "-c", "ENV PATH=/bin:/sbin", images.busybox(e.options.work), "busybox")
         c = e.up("-m", "64m", "-p", "18081:80")
         same(os.stat(f"/proc/{e.pid(c)}").st_uid, 300000)
         same(e("exec", c, "id", "-u").out, "0")
