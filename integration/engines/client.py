@@ -1,7 +1,7 @@
 """What the clients of Docker and Podman have in common, and the scenarios that both are given."""
-import json, os, tempfile, time, urllib.request
+import json, os, tempfile, time
 
-from harness import Missing, Terminal, cgroup, command, has, same, status, until
+from harness import Missing, Terminal, cgroup, command, fetch, has, same, status, until
 
 
 class Client:
@@ -597,13 +597,7 @@ def health(e):
 def published_port(e):
     c = e("run", "-d", "-p", "18080:80", e.image, "httpd", "-f", "-h", "/var/www").out
 
-    def served():
-        try:
-            return urllib.request.build_opener(urllib.request.ProxyHandler({})).open("http://127.0.0.1:18080/", timeout=2).read()
-        except OSError:
-            return None
-
-    same(until(served, 10, "an answer on the published port"), b"served\n")
+    same(until(lambda: fetch("http://127.0.0.1:18080/"), 10, "an answer on the published port"), "served")
     same(e.sh("wget -qO- http://127.0.0.1/", "--net", f"container:{c}"), "served")
 
 

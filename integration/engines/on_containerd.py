@@ -14,6 +14,7 @@ state = "{run}/state"
   address = "{run}/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "docker.io/library/pause:latest"
+  restrict_oom_score_adj = {restrict}
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{work}/cni"
@@ -30,6 +31,12 @@ CNI = """{"cniVersion": "1.0.0", "name": "engines", "plugins": [
 """
 
 
+def restrict_oom_score_adj():
+    """Whether this machine forbids even root to lower /proc/PID/oom_score_adj, as pods' sandboxes do."""
+    with open("/proc/self/status") as file:
+        return "false" if int(status(file.read(), "CapEff"), 16) >> 24 & 1 else "true"
+
+
 class Containerd:
     name = "containerd"
     namespace = "default"
@@ -42,7 +49,7 @@ class Containerd:
         os.makedirs(f"{self.work}/cni", exist_ok=True)
         os.makedirs(self.run, exist_ok=True)
         with open(f"{self.work}/config.toml", "w") as file:
-            file.write(CONFIG.format(work=self.work, run=self.run))
+            file.write(CONFIG.format(work=self.work, run=self.run, restrict=restrict_oom_score_adj()))
             for name, path in self.binaries.items():
                 file.write(RUNTIME.format(name=name, path=path))
         with open(f"{self.work}/cni/engines.conflist", "w") as file:
