@@ -1,5 +1,5 @@
 """Makes images without a registry: busybox from busybox-static, and a Debian with systemd by debootstrap."""
-import os, shutil, subprocess, sys
+import hashlib, io, json, os, shutil, subprocess, sys, tarfile
 
 
 def busybox(work):
@@ -39,3 +39,19 @@ def debian(work):
                     root, "http://deb.debian.org/debian"], check=True, stdout=sys.stderr)
     subprocess.run(["tar", "-C", root, "-cf", tar, "."], check=True)
     return tar
+
+
+def archive(work, name, command=("sh",)):
+    """A Docker archive with busybox's tar as its only layer, as `ctr images import` wants; returns its path."""
+    path = f"{work}/{name}-archive.tar"
+    with open(busybox(work), "rb") as layer, tarfile.open(path, "w") as tar:
+        diff = hashlib.file_digest(layer, "sha256").hexdigest()
+        config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": command, "Env": ["PATH=/bin:/sbin"]},
+                             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff}"]}}).encode()
+        manifest = [{"Config": "config.json", "RepoTags": [f"docker.io/library/{name}:latest"], "Layers": ["layer.tar"]}]
+        for file, data in ("config.json", config), ("manifest.json", json.dumps(manifest).encode()):
+            entry = tarfile.TarInfo(file)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+        tar.add(busybox(work), "layer.tar")
+    return path

@@ -76,7 +76,8 @@ impl Layout {
             if mounts.is_none() {
                 mounts = Some(read_text("/proc/self/mountinfo")?);
             }
-            layout.hierarchies.extend(find_mount(mounts.as_deref().unwrap_or_default(), &controllers, own));
+            let mounts = mounts.as_deref().unwrap_or_default();
+            layout.hierarchies.extend(find_mount(mounts, &controllers, own, Hierarchy::is_reachable));
         }
         for hierarchy in &mut layout.hierarchies {
             if hierarchy.version == Version::V2 {
@@ -145,6 +146,15 @@ impl Hierarchy {
         }
     }
 
+    /// Whether it is what its path leads to: mountinfo also tells of mounts that others cover.
+    fn is_reachable(&self) -> bool {
+        let magic = match self.version {
+            Version::V1 => CGROUP_SUPER_MAGIC,
+            Version::V2 => CGROUP2_SUPER_MAGIC,
+        };
+        filesystem(&self.mountpoint).is_ok_and(|found| found == Some(magic))
+    }
+
     fn is_named(&self, controllers: &[&str]) -> bool {
         match self.version {
             Version::V1 => self.controllers == controllers,
@@ -187,8 +197,13 @@ fn usual_place(controllers: &[&str], own: &str) -> Result<Option<Hierarchy>> {
     }))
 }
 
-/// The first mount of the hierarchy in the text of a mountinfo file.
-fn find_mount(mountinfo: &str, controllers: &[&str], own: &str) -> Option<Hierarchy> {
+/// The first mount of the hierarchy in the text of a mountinfo file that `usable` accepts.
+fn find_mount(
+    mountinfo: &str,
+    controllers: &[&str],
+    own: &str,
+    usable: fn(&Hierarchy) -> bool,
+) -> Option<Hierarchy> {
     mountinfo.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
@@ -206,13 +221,14 @@ fn find_mount(mountinfo: &str, controllers: &[&str], own: &str) -> Option<Hierar
             }
             Version::V2 => controllers.is_empty(),
         };
-        wanted.then(|| Hierarchy {
+        let hierarchy = Hierarchy {
             version,
             controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
             mountpoint: mountpoint.into(),
             root,
             own: own.to_owned(),
-        })
+        };
+        (wanted && usable(&hierarchy)).then_some(hierarchy)
     })
 }
 
@@ -263,16 +279,19 @@ mod tests {
 
     #[test]
     fn bind_mounts_of_a_subtree_are_found() {
-        let cpu = find_mount(IN_CONTAINER, &["cpu", "cpuacct"], "/docker/c1/sub").expect("cpu");
+        let find = |controllers: &[&str], own| find_mount(IN_CONTAINER, controllers, own, |_| true);
+        let cpu = find(&["cpu", "cpuacct"], "/docker/c1/sub").expect("cpu");
         assert_eq!(cpu.mountpoint, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!((cpu.root.as_str(), cpu.visible(&cpu.own)), ("/docker/c1", "/sub"));
         assert_eq!(cpu.visible("/docker/c1"), "/");
         assert_eq!(cpu.visible("/docker/c10"), "/");
-        let systemd = find_mount(IN_CONTAINER, &["name=systemd"], "/").expect("systemd");
+        let systemd = find(&["name=systemd"], "/").expect("systemd");
         assert_eq!(systemd.mountpoint, Path::new("/sys/fs/cgroup/sys temd"));
-        let unified = find_mount(IN_CONTAINER, &[], "/../x").expect("unified");
+        let unified = find(&[], "/../x").expect("unified");
         assert_eq!((unified.version, unified.visible(&unified.own)), (Version::V2, "/"));
-        assert_eq!(find_mount(IN_CONTAINER, &["memory"], "/"), None);
+        assert_eq!(find(&["memory"], "/"), None);
+        let covered = |hierarchy: &Hierarchy| hierarchy.version != Version::V2;
+        assert_eq!(find_mount(IN_CONTAINER, &[], "/", covered), None);
     }
 
     #[test]
