@@ -33,10 +33,7 @@ fn options_of_the_file_system_reach_it() {
 #[test]
 fn an_option_that_the_file_system_does_not_know_is_an_error_that_names_it() {
     check(|| {
-        Bundle::new()
-            .mount("/m", "tmpfs", "tmpfs", &["nosuchoption=1"])
-            .create_fails()
-            .says("nosuchoption");
+        Bundle::new().mount("/m", "tmpfs", "tmpfs", &["nosuchoption=1"]).create_fails().says("nosuchoption");
     });
 }
 
