@@ -159,7 +159,7 @@ impl Random {
             names
                 .extend((first..first + 30).filter_map(|nr| Abi::X86_64.syscall_name(nr)).map(str::to_owned));
         }
-        names.retain(|name| action != "SCMP_ACT_NOTIFY" || name != "write");
+        names.retain(|name| action != "SCMP_ACT_NOTIFY" || !["write", "sendmsg"].contains(&name.as_str()));
         names.push("getppid".to_owned());
         let args = (0..self.below(4)).map(|_| self.arg()).collect();
         Syscall { names, action: action.to_owned(), errno_ret: self.errno(action), args: Some(args) }
