@@ -169,11 +169,16 @@ fn propagation(spec: &Spec) -> Option<u64> {
     Some(flags | recursive)
 }
 
+/// What the mounts of the host are made before anything is built on them.
+pub(super) fn host_propagation(spec: &Spec) -> u64 {
+    let wanted = propagation(spec).map_or(libc::MS_SLAVE, |flags| flags & !libc::MS_REC);
+    // An unbindable tree could not give us the binds we need; it becomes so at the end.
+    if wanted == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { wanted }
+}
+
 fn root(b: &mut Builder, create: &Create) {
     let path = b.text(create.rootfs.as_os_str().as_encoded_bytes());
-    let wanted = propagation(create.spec).map_or(libc::MS_SLAVE, |flags| flags & !libc::MS_REC);
-    // An unbindable tree could not give us the binds we need; it becomes so at the end.
-    let wanted = if wanted == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { wanted };
+    let wanted = host_propagation(create.spec);
     b.from(Origin::at("/linux/rootfsPropagation")).step(Op::Propagation { flags: wanted | libc::MS_REC });
     b.from(Origin::at("/root/path"));
     if wanted == libc::MS_SHARED {

@@ -6,7 +6,7 @@ use corten_init::program::{Op, Point, Text};
 use corten_init::sys::MountAttr;
 use libc::{MOUNT_ATTR__ATIME, MOUNT_ATTR_RDONLY};
 
-use super::create::Create;
+use super::create::{Create, host_propagation};
 use super::namespaces::Namespaces;
 use super::options::Options;
 use super::{Builder, IdMap, Open, Origin};
@@ -155,6 +155,17 @@ fn bind(
         let map_recursive = options.id_map == Some(true);
         let tree = b.open(Open::Tree { source, recursive, map, map_recursive });
         b.step(Op::TakeMount { tree });
+        // The parent copies it in the host's mount namespace, where it stays a peer of its source: what is
+        // mounted on it here would appear on the host. A new user namespace may never tell the host.
+        let propagation = match host_propagation(create.spec) {
+            libc::MS_SHARED if namespaces.is_shared("user") => 0,
+            libc::MS_SHARED => libc::MS_SLAVE,
+            other => other,
+        };
+        if propagation != 0 {
+            let attr = MountAttr { propagation, ..MountAttr::default() };
+            b.step(Op::SetMount { attr, recursive: true });
+        }
     } else {
         let source = b.text(source);
         b.step(Op::CloneMount { source, recursive });
