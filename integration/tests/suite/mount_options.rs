@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use corten_integration::{Bundle, check, kernel_at_least, skip};
+use corten_integration::{Bundle, check, kernel_at_least, mounts_below, skip};
 
 use crate::mounts::{mount_tmpfs, with_source};
 
@@ -210,6 +210,32 @@ fn a_private_mount_receives_nothing() {
         gate.tell("go");
         assert_eq!(reports.line(), "0");
         container.wait();
+    });
+}
+
+#[test]
+fn what_is_mounted_inside_never_reaches_a_shared_source() {
+    check(|| {
+        for userns in [false, true] {
+            for option in ["bind", "rbind"] {
+                let (bundle, source) = with_source();
+                let bundle = if userns { bundle.userns(100_000, 65536).namespace("network") } else { bundle };
+                for dir in ["masked", "inner", "fixed"] {
+                    fs::create_dir(format!("{source}/{dir}")).expect("mkdir");
+                }
+                share(&source);
+                let container = bundle
+                    .mount("/m", "none", &source, &[option])
+                    .mount("/m/inner", "tmpfs", "tmpfs", &[])
+                    .set("/linux/maskedPaths", serde_json::json!(["/m/masked"]))
+                    .set("/linux/readonlyPaths", serde_json::json!(["/m/fixed"]))
+                    .script("sleep 1000")
+                    .start();
+                let mounts = mounts_below(std::path::Path::new(&source));
+                assert_eq!(mounts, [source.as_str()], "{option}, user namespace: {userns}");
+                drop(container);
+            }
+        }
     });
 }
 

@@ -42,7 +42,10 @@ fn calls(bundle: &Bundle, bits: u32, calls: &[(u32, u64)]) {
     let flags = ["-nostdlib", "-static", "-O1", "-fno-pic", "-no-pie", "-fno-stack-protector", "-w"];
     let mut compiler = Command::new("cc");
     compiler.arg(format!("-m{bits}")).args(flags).arg("-o").arg(bundle.rootfs("/calls")).arg(source);
-    assert!(compiler.status().expect("a C compiler").success(), "{compiler:?}");
+    match compiler.status() {
+        Ok(status) => assert!(status.success(), "{compiler:?}"),
+        Err(_) => skip("no C compiler"),
+    }
 }
 
 const CALLS: &str = r#"
